@@ -1,0 +1,49 @@
+# Two commands do everything: `make run` starts the appliance, `make test` checks it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: run test install lint unit system bench fuzz lock clean help
+
+help:            ## what each target does
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
+
+run: install     ## start a secured appliance here (ARGS='--dir DIR --kafka-port N')
+	@exec $(BIN)/memorystreamer quickstart $(ARGS)
+
+test: lint unit system  ## lint, types, import contracts, security scan, all tests
+
+install: $(VENV)/installed  ## a venv in .venv with hash-locked packages
+
+$(VENV)/installed: pyproject.toml deploy/locks/development.lock
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/locks/development.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+lint: install    ## ruff, mypy, import contracts, bandit
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml appliance certs-tooling
+
+unit: install    ## tests without processes of their own
+	$(BIN)/pytest -q tests/unit
+
+system: install  ## tests that start the appliance and talk to it with real clients
+	$(BIN)/pytest -q tests/system
+
+bench: install   ## this machine's limits, the appliance, and their ratios
+	$(BIN)/python bench/run.py $(ARGS)
+
+fuzz: install    ## every parser's harness for a while (ARGS='--seconds 60')
+	$(BIN)/python fuzz/run.py $(ARGS)
+
+lock: install    ## resolve the locks again (needs pip-tools' successor `uv` on PATH)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml -o deploy/locks/production.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra quickstart --extra bench --extra fuzz --extra development pyproject.toml -o deploy/locks/development.lock
+
+clean:           ## remove the venv and caches, never data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""MemoryStreamer: a hardened message-streaming broker; `assembly` puts its parts together."""

@@ -1,0 +1,1 @@
+"""What was refused, changed and entered, recorded before the reply."""

@@ -1,0 +1,1 @@
+"""The gate before every request, and the policy behind it."""

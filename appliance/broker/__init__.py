@@ -1,0 +1,1 @@
+"""Requests become entries of replicated logs, and entries become answers."""

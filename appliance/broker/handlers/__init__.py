@@ -1,0 +1,1 @@
+"""One file per request: what it does once it is authorised."""

@@ -1,0 +1,1 @@
+"""The `memorystreamer` command, one file per noun."""

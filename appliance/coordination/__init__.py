@@ -1,0 +1,1 @@
+"""Deterministic state machines: the catalogue and consumer groups."""

@@ -1,0 +1,1 @@
+"""The sealed format and the keys under it, without I/O."""

@@ -1,0 +1,1 @@
+"""Where data keys come from: Vault or OpenBao, or a local keystore."""

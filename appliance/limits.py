@@ -1,0 +1,85 @@
+"""Every bound of the appliance: a name, a unit, and the relations between them, checked at import.
+
+Grouped by who is held back. Units: `_BYTES`, `_MS`, `_S`, or a plain count.
+"""
+
+from appliance.invariant import invariant
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# Connections: what a peer may cost before and after it is known.
+MAX_FRAME_BYTES_UNAUTHENTICATED = 16 * KIB
+MAX_FRAME_BYTES = 100 * MIB
+MAX_HANDSHAKE_BYTES = 64 * KIB
+MAX_HANDSHAKE_S = 10
+MAX_HANDSHAKES_AT_ONCE = 1024
+MAX_HANDSHAKES_PER_ADDRESS = 64
+MAX_CONNECTIONS = 4096
+MAX_CONNECTIONS_PER_ADDRESS = 1024
+MAX_FRAME_READ_S = 30
+"""From a frame's first byte to its last."""
+MAX_IDLE_S = 600
+"""Between frames (Kafka's connections.max.idle.ms)."""
+MAX_PIPELINED_REQUESTS = 256
+"""Unanswered requests of one connection."""
+MAX_CLOSE_S = 2
+
+# Memory budgets (DESIGN section 8). Full means that sockets are not read; nothing is dropped.
+CLIENT_REQUEST_BUDGET_BYTES = 256 * MIB
+CLIENT_REPLY_BUDGET_BYTES = 256 * MIB
+PEER_BUDGET_BYTES = 128 * MIB
+
+# Messages.
+MAX_STRING_BYTES = 32_767
+MAX_BATCH_BYTES = 8 * MIB
+"""Largest record batch that a topic may allow."""
+DEFAULT_BATCH_BYTES = MIB + 12
+"""Kafka's default of message.max.bytes."""
+MAX_FETCH_BYTES = 64 * MIB
+MAX_FETCH_WAIT_MS = 60_000
+MAX_DECOMPRESSED_BYTES = 64 * MIB
+
+# Sealed files.
+MAX_FRAME_PAYLOAD_BYTES = MIB
+"""Entries of one frame together, unless one batch alone is larger."""
+MAX_SEALED_FRAME_BYTES = MAX_BATCH_BYTES + 64 * KIB
+MAX_EXTENT_BYTES = 1 << 44
+MAX_SEGMENT_BYTES = 1024 * MIB
+MAX_STAGED_BYTES = 64 * MIB
+"""Entries of one log that wait for their flush."""
+TAIL_CACHE_BYTES = 64 * MIB
+"""Of all logs together; consumers who keep up cost no decryption."""
+MAX_OPEN_FILES = 512
+
+# Catalogue.
+MAX_TOPICS = 10_000
+MAX_PARTITIONS = 100_000
+MAX_PARTITIONS_PER_TOPIC = 1_000
+MAX_TOPIC_NAME_CHARACTERS = 249
+MAX_POLICY_BYTES = MIB
+
+# Groups.
+MAX_GROUPS = 10_000
+MAX_GROUP_MEMBERS = 1_000
+MAX_GROUP_METADATA_BYTES = MIB
+MIN_SESSION_TIMEOUT_MS = 6_000
+MAX_SESSION_TIMEOUT_MS = 1_800_000
+MAX_OFFSET_METADATA_BYTES = 4 * KIB
+
+# Decisions.
+MAX_CACHED_DECISIONS = 65_536
+MAX_POLICY_STALENESS_S = 5
+
+MAX_TERM = (1 << 31) - 1
+
+invariant(
+    MAX_FRAME_BYTES_UNAUTHENTICATED <= MAX_HANDSHAKE_BYTES, "a frame fits its handshake allowance"
+)
+invariant(MAX_FRAME_BYTES < CLIENT_REQUEST_BUDGET_BYTES, "the largest request can be admitted")
+invariant(MAX_FETCH_BYTES < CLIENT_REPLY_BUDGET_BYTES, "the largest reply can be admitted")
+invariant(MAX_BATCH_BYTES < MAX_SEALED_FRAME_BYTES, "the largest batch fits a sealed frame")
+invariant(
+    MAX_SEALED_FRAME_BYTES < MAX_SEGMENT_BYTES < MAX_EXTENT_BYTES, "frames fit segments fit extents"
+)
+invariant(MAX_BATCH_BYTES < MAX_FRAME_BYTES, "the largest batch fits a request")

@@ -1,0 +1,344 @@
+"""What the layers ask of each other; concrete classes meet only in `appliance.assembly`.
+
+A port is as narrow as its user needs. Everything async runs on trio; everything else returns at
+once.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from appliance.types import (
+    Buffer,
+    ClusterId,
+    Entry,
+    Index,
+    KeyDomainId,
+    NodeId,
+    Offset,
+    PartitionId,
+    Position,
+    Term,
+    TimestampMs,
+    TopicId,
+    TopicName,
+)
+
+
+class Clock(Protocol):
+    """Time, injected so that a simulation can own it."""
+
+    def now_ms(self) -> TimestampMs:
+        """Wall-clock time in milliseconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back (CLOCK_BOOTTIME where leases are measured)."""
+        ...
+
+
+class Entropy(Protocol):
+    """Random bytes, injected so that a simulation can own them."""
+
+    def random_bytes(self, count: int) -> bytes:
+        """`count` bytes fit for keys and nonces."""
+        ...
+
+
+# --- keys --------------------------------------------------------------------------------
+
+
+class KeyPlace(msgspec.Struct, frozen=True):
+    """What one data key is for; a wrap opens only at its own place (DESIGN section 6)."""
+
+    cluster: ClusterId
+    partition: PartitionId
+    domain: KeyDomainId
+    epoch: int
+    format: int
+
+
+class WrappedKey(msgspec.Struct, frozen=True):
+    """A data key as the provider wrapped it: opaque, safe to store, bounded to 4 KiB."""
+
+    provider: str
+    ciphertext: bytes
+
+
+class SecretKey:
+    """32 bytes of key material whose repr, str and pickle never show them."""
+
+    __slots__ = ("_material",)
+
+    def __init__(self, material: Buffer) -> None:
+        """Takes a copy of exactly 32 bytes; raises ValueError otherwise."""
+        if len(material) != 32:
+            raise ValueError("a key has 32 bytes")
+        self._material = bytearray(material)
+
+    def reveal(self) -> bytearray:
+        """The material itself, to be handed to a cipher or a derivation and nowhere else."""
+        return self._material
+
+    def wipe(self) -> None:
+        """Overwrites the material; the key is of no use after this."""
+        self._material[:] = bytes(32)
+
+    def __repr__(self) -> str:
+        """Shows that there is a key, never which."""
+        return "SecretKey(…)"
+
+    def __reduce__(self) -> str:
+        """Refuses to be pickled or copied."""
+        raise TypeError("a SecretKey does not leave its process")
+
+
+class DataKey(msgspec.Struct, frozen=True):
+    """A fresh data key and its wrap."""
+
+    secret: SecretKey
+    wrapped: WrappedKey
+
+
+class KeyHealth(msgspec.Struct, frozen=True):
+    """Whether the provider serves now, and if not, what an operator should do, without secrets."""
+
+    serving: bool
+    advice: str = ""
+
+
+class KeyProvider(Protocol):
+    """Where data keys come from: Vault's Transit, OpenBao's, or a local keystore.
+
+    Raises KeysUnavailable (try again), KeysRefused (a custodian must act); never a library's error.
+    """
+
+    async def create_domain(self, domain: KeyDomainId) -> None:
+        """Makes the key of a domain if it is not there.
+
+        Refuses one that is exportable or not derived.
+        """
+        ...
+
+    async def new_data_key(self, place: KeyPlace) -> DataKey:
+        """A fresh 256-bit key, wrapped for this place."""
+        ...
+
+    async def unwrap(self, place: KeyPlace, wrapped: WrappedKey) -> SecretKey:
+        """The key in a wrap made for this very place."""
+        ...
+
+    async def health(self) -> KeyHealth:
+        """Whether keys can be made and unwrapped now."""
+        ...
+
+
+# --- storage --------------------------------------------------------------------------------
+
+
+class HardState(msgspec.Struct, frozen=True):
+    """What a Raft voter must remember of itself: its term and its vote in that term."""
+
+    term: Term = Term(0)
+    vote: NodeId | None = None
+
+
+class Slice(msgspec.Struct, frozen=True, gc=False):
+    """Whole batches, contiguous in offset order; `next_offset` follows the last of them."""
+
+    batches: tuple[memoryview, ...]
+    base_offset: Offset
+    next_offset: Offset
+    size_bytes: int
+
+
+class PartitionLog(Protocol):
+    """One Raft group's sealed log.
+
+    The partition's data is its Raft log (DESIGN sections 5 and 7).
+    """
+
+    @property
+    def last(self) -> Position:
+        """Term and index of the last staged entry; (0, 0) when there is none."""
+        ...
+
+    @property
+    def durable(self) -> Index:
+        """Index of the last entry that has been synced."""
+        ...
+
+    @property
+    def first_index(self) -> Index:
+        """Index of the first entry that is still held."""
+        ...
+
+    @property
+    def start_offset(self) -> Offset:
+        """Offset of the first batch that is still held."""
+        ...
+
+    @property
+    def end_offset(self) -> Offset:
+        """The offset that the next batch will take, staged entries included."""
+        ...
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Stages entries, in index order, for the next flush; returns at once, touches no file.
+
+        Raises StorageFull or StorageError if the log cannot take them.
+        """
+        ...
+
+    async def flush(self, on_durable: Callable[[Index], None]) -> None:
+        """Seals, writes and syncs all that is staged, and what is staged meanwhile, until
+        nothing is left.
+
+        After each sync calls `on_durable` on the event loop with the last durable index.
+        Sealing the next
+        group overlaps the sync of the one before. At most one call at a time. Raises
+        StorageError when a
+        write or sync failed: the file is closed for good and nothing more becomes durable.
+        """
+        ...
+
+    async def read(self, start: Offset, end: Offset, max_bytes: int) -> Slice:
+        """Whole batches from the one that holds `start` up to, not including, `end`.
+
+        At least one batch if there is one below `end`, even if it alone exceeds
+        `max_bytes`. `start == end` gives an
+        empty slice. Raises RequestError(OFFSET_OUT_OF_RANGE) below `start_offset`, DamageDetected.
+        """
+        ...
+
+    async def entries(self, first: Index, last: Index, max_bytes: int) -> list[Entry]:
+        """Entries of every kind, in order, at least one.
+
+        For replay at start and for catching up.
+        """
+        ...
+
+    async def first_batch_at_time(
+        self, timestamp_ms: TimestampMs, end: Offset
+    ) -> memoryview | None:
+        """The first batch below `end` whose max timestamp is at or after the time."""
+        ...
+
+    def term_at(self, index: Index) -> Term | None:
+        """The term of an entry that is held, or of the one just before the first."""
+        ...
+
+    def truncate_from(self, index: Index) -> None:
+        """Voids entries from `index` on.
+
+        Takes effect with the next flush (a sealed 'void' frame).
+        """
+        ...
+
+    async def close(self) -> None:
+        """Flushes, seals a stop frame, and lets go of the files."""
+        ...
+
+
+class SealedJournal(Protocol):
+    """An append-only sealed, chained file of small records: the audit log rests on it."""
+
+    async def append(self, records: Sequence[bytes]) -> None:
+        """Returns when the records are durable; concurrent calls share one sync."""
+        ...
+
+    async def read_all(self) -> list[bytes]:
+        """Every record from the first, verified; raises DamageDetected."""
+        ...
+
+    async def close(self) -> None:
+        """Seals a stop frame and lets go of the file."""
+        ...
+
+
+class NodeStorage(Protocol):
+    """One node's data directory: its lock, its journal, its logs."""
+
+    @property
+    def cluster(self) -> ClusterId:
+        """The cluster that this directory belongs to."""
+        ...
+
+    @property
+    def node(self) -> NodeId:
+        """The node that owns this directory."""
+        ...
+
+    def partitions(self) -> frozenset[PartitionId]:
+        """The logs that exist here."""
+        ...
+
+    async def create_log(self, partition: PartitionId, domain: KeyDomainId) -> PartitionLog:
+        """Makes an empty log under a new data key; its files are durable when this returns."""
+        ...
+
+    async def open_log(self, partition: PartitionId) -> PartitionLog:
+        """Opens and recovers a log. Raises DamageDetected, KeysUnavailable, WrongKey."""
+        ...
+
+    async def delete_log(self, partition: PartitionId) -> None:
+        """Removes a log, closed before, and its files."""
+        ...
+
+    async def open_journal(self, name: PartitionId) -> SealedJournal:
+        """Opens, or makes, a sealed journal of its own, such as the audit log."""
+        ...
+
+    def hard_state(self, partition: PartitionId) -> HardState:
+        """Term and vote as last saved."""
+        ...
+
+    async def save_hard_state(self, partition: PartitionId, state: HardState) -> None:
+        """Durable in the node journal when this returns."""
+        ...
+
+    async def close(self) -> None:
+        """Clean stop: marks and a stop frame in the journal, then the lock is released."""
+        ...
+
+
+# --- authorisation and audit -----------------------------------------------------------------
+
+
+class PolicySource(Protocol):
+    """The policy in force, as the catalogue has applied it."""
+
+    def policy(self) -> tuple[int, str]:
+        """(version, text); the version grows with each change."""
+        ...
+
+    def contact_age_s(self) -> float:
+        """Seconds since this node last knew itself in contact with the catalogue.
+
+        0 on its own leader.
+        """
+        ...
+
+
+class TopicResolver(Protocol):
+    """Names for topic ids, from one snapshot of the catalogue, for requests that name no names."""
+
+    def topic_names(self) -> tuple[TopicName, ...]:
+        """Every topic, sorted."""
+        ...
+
+    def name_of(self, topic: TopicId) -> TopicName | None:
+        """The name of a topic, or None."""
+        ...
+
+
+class AuditSink(Protocol):
+    """Where audited events go before the reply does."""
+
+    async def record(self, events: Sequence[msgspec.Struct]) -> None:
+        """Returns when the events are durable; raises StorageError.
+
+        And the operation is then refused.
+        """
+        ...

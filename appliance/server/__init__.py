@@ -1,0 +1,1 @@
+"""Sockets, TLS and the life of a connection."""

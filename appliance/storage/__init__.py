@@ -1,0 +1,1 @@
+"""Sealed, append-only logs on a disk that is not trusted."""

@@ -1,0 +1,1 @@
+"""The Kafka dialect: message declarations, record batches, and the codec made from them."""

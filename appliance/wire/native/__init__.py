@@ -1,0 +1,1 @@
+"""The native dialect: length-prefixed frames with msgpack headers."""

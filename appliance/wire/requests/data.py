@@ -1,0 +1,186 @@
+"""Producing, fetching and looking up records."""
+
+from appliance.errors import ErrorCode
+from appliance.types import (
+    Offset,
+    PartitionIndex,
+    ProducerEpoch,
+    ProducerId,
+    TopicName,
+)
+from appliance.wire.requests.base import Part, Request, Response
+
+
+class ProducePartition(Part, frozen=True):
+    """One partition's batch: exactly one record batch v2, still opaque."""
+
+    index: PartitionIndex
+    batch: memoryview | None
+
+
+class ProduceTopic(Part, frozen=True):
+    """The batches for one topic."""
+
+    name: TopicName
+    partitions: tuple[ProducePartition, ...]
+
+
+class Produce(Request, frozen=True):
+    """Appends batches. `acks` is 0, 1 or -1; with 0 there is no response."""
+
+    acks: int
+    timeout_ms: int
+    topics: tuple[ProduceTopic, ...]
+    transactional_id: str | None = None
+
+
+class ProducedPartition(Part, frozen=True):
+    """What became of one batch; offsets are -1 unless `error` is NONE."""
+
+    index: PartitionIndex
+    error: ErrorCode = ErrorCode.NONE
+    base_offset: int = -1
+    log_append_time_ms: int = -1
+    log_start_offset: int = -1
+    message: str | None = None
+
+
+class ProducedTopic(Part, frozen=True):
+    """What became of one topic's batches."""
+
+    name: TopicName
+    partitions: tuple[ProducedPartition, ...]
+
+
+class ProduceResult(Response, frozen=True):
+    """Answer to Produce."""
+
+    topics: tuple[ProducedTopic, ...]
+    throttle_time_ms: int = 0
+
+
+class FetchPartition(Part, frozen=True):
+    """Where to read in one partition, and how much at most."""
+
+    index: PartitionIndex
+    offset: Offset
+    max_bytes: int
+    current_leader_epoch: int = -1
+
+
+class FetchTopic(Part, frozen=True):
+    """What to read of one topic."""
+
+    name: TopicName
+    partitions: tuple[FetchPartition, ...]
+
+
+class Fetch(Request, frozen=True):
+    """Reads batches; waits up to `max_wait_ms` for `min_bytes`.
+
+    `isolation_level` 1 is read_committed.
+    """
+
+    max_wait_ms: int
+    min_bytes: int
+    max_bytes: int
+    isolation_level: int
+    topics: tuple[FetchTopic, ...]
+    session_id: int = 0
+    session_epoch: int = -1
+    rack_id: str = ""
+
+
+class FetchedPartition(Part, frozen=True):
+    """Whole batches from the first that holds the asked offset; contiguous, in the stored form."""
+
+    index: PartitionIndex
+    error: ErrorCode = ErrorCode.NONE
+    high_watermark: int = -1
+    last_stable_offset: int = -1
+    log_start_offset: int = -1
+    batches: tuple[memoryview, ...] = ()
+
+
+class FetchedTopic(Part, frozen=True):
+    """What was read of one topic."""
+
+    name: TopicName
+    partitions: tuple[FetchedPartition, ...]
+
+
+class FetchResult(Response, frozen=True):
+    """Answer to Fetch."""
+
+    topics: tuple[FetchedTopic, ...]
+    error: ErrorCode = ErrorCode.NONE
+    session_id: int = 0
+    throttle_time_ms: int = 0
+
+
+class ListOffsetsPartition(Part, frozen=True):
+    """What to look for in one partition.
+
+    `timestamp_ms`: -1 latest, -2 earliest, -3 that of the largest timestamp, else the first batch
+    at or after that time.
+    """
+
+    index: PartitionIndex
+    timestamp_ms: int
+    current_leader_epoch: int = -1
+
+
+class ListOffsetsTopic(Part, frozen=True):
+    """What to look up in one topic."""
+
+    name: TopicName
+    partitions: tuple[ListOffsetsPartition, ...]
+
+
+class ListOffsets(Request, frozen=True):
+    """Looks offsets up by time."""
+
+    isolation_level: int
+    topics: tuple[ListOffsetsTopic, ...]
+
+
+class ListedOffset(Part, frozen=True):
+    """What was found in one partition; -1 where nothing was."""
+
+    index: PartitionIndex
+    error: ErrorCode = ErrorCode.NONE
+    timestamp_ms: int = -1
+    offset: int = -1
+    leader_epoch: int = -1
+
+
+class ListedOffsetsTopic(Part, frozen=True):
+    """What was found in one topic."""
+
+    name: TopicName
+    partitions: tuple[ListedOffset, ...]
+
+
+class ListOffsetsResult(Response, frozen=True):
+    """Answer to ListOffsets."""
+
+    topics: tuple[ListedOffsetsTopic, ...]
+    throttle_time_ms: int = 0
+
+
+class InitProducerId(Request, frozen=True):
+    """Asks for a producer id, or for the next epoch of the one it has."""
+
+    transactional_id: str | None
+    transaction_timeout_ms: int
+    producer_id: int = -1
+    producer_epoch: int = -1
+
+
+class InitProducerIdResult(Response, frozen=True):
+    """Answer to InitProducerId."""
+
+    error: ErrorCode = ErrorCode.NONE
+    producer_id: ProducerId = ProducerId(-1)
+    producer_epoch: ProducerEpoch = ProducerEpoch(-1)
+    throttle_time_ms: int = 0

@@ -1,0 +1,111 @@
+"""Topics and the nodes that hold them."""
+
+from appliance.errors import ErrorCode
+from appliance.types import PartitionIndex, TopicId, TopicName
+from appliance.wire.requests.base import Part, Request, Response
+
+
+class Metadata(Request, frozen=True):
+    """Asks for brokers and topics; `topics` None means all that the principal may describe."""
+
+    topics: tuple[TopicName, ...] | None
+    allow_auto_topic_creation: bool = False
+
+
+class Broker(Part, frozen=True):
+    """A node as clients reach it, on the listener that was asked."""
+
+    node_id: int
+    host: str
+    port: int
+    rack: str | None = None
+
+
+class PartitionMetadata(Part, frozen=True):
+    """Leader and replicas of one partition."""
+
+    index: PartitionIndex
+    leader_id: int
+    leader_epoch: int
+    replicas: tuple[int, ...]
+    in_sync_replicas: tuple[int, ...]
+    error: ErrorCode = ErrorCode.NONE
+
+
+class TopicMetadata(Part, frozen=True):
+    """One topic; `topic_id` None (the zero UUID on the wire) where it is refused or not known."""
+
+    name: TopicName
+    error: ErrorCode = ErrorCode.NONE
+    topic_id: TopicId | None = None
+    is_internal: bool = False
+    partitions: tuple[PartitionMetadata, ...] = ()
+
+
+class MetadataResult(Response, frozen=True):
+    """Answer to Metadata."""
+
+    cluster_id: str
+    controller_id: int
+    brokers: tuple[Broker, ...]
+    topics: tuple[TopicMetadata, ...]
+    throttle_time_ms: int = 0
+
+
+class NewTopic(Part, frozen=True):
+    """A topic to create; -1 asks for the default number. `assignments`: (partition, node ids)."""
+
+    name: TopicName
+    partition_count: int = -1
+    replication_factor: int = -1
+    assignments: tuple[tuple[PartitionIndex, tuple[int, ...]], ...] = ()
+    settings: tuple[tuple[str, str | None], ...] = ()
+
+
+class CreateTopics(Request, frozen=True):
+    """Creates topics, or says what creating them would do."""
+
+    topics: tuple[NewTopic, ...]
+    timeout_ms: int
+    validate_only: bool = False
+
+
+class CreatedTopic(Part, frozen=True):
+    """What became of one topic."""
+
+    name: TopicName
+    error: ErrorCode = ErrorCode.NONE
+    message: str | None = None
+    topic_id: TopicId | None = None
+    partition_count: int = -1
+    replication_factor: int = -1
+    settings: tuple[tuple[str, str | None], ...] = ()
+
+
+class CreateTopicsResult(Response, frozen=True):
+    """Answer to CreateTopics."""
+
+    topics: tuple[CreatedTopic, ...]
+    throttle_time_ms: int = 0
+
+
+class DeleteTopics(Request, frozen=True):
+    """Deletes topics by name."""
+
+    names: tuple[TopicName, ...]
+    timeout_ms: int
+
+
+class DeletedTopic(Part, frozen=True):
+    """What became of one topic."""
+
+    name: TopicName
+    error: ErrorCode = ErrorCode.NONE
+    message: str | None = None
+
+
+class DeleteTopicsResult(Response, frozen=True):
+    """Answer to DeleteTopics."""
+
+    topics: tuple[DeletedTopic, ...]
+    throttle_time_ms: int = 0
