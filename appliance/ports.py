@@ -192,14 +192,12 @@ class PartitionLog(Protocol):
         ...
 
     async def flush(self, on_durable: Callable[[Index], None]) -> None:
-        """Seals, writes and syncs all that is staged, and what is staged meanwhile, until
-        nothing is left.
+        """Seals, writes and syncs what is staged, until nothing is left.
 
-        After each sync calls `on_durable` on the event loop with the last durable index.
-        Sealing the next
-        group overlaps the sync of the one before. At most one call at a time. Raises
-        StorageError when a
-        write or sync failed: the file is closed for good and nothing more becomes durable.
+        After each sync calls `on_durable` on the event loop with the last durable index. Sealing
+        the next group overlaps the sync of the one before. At most one call at a time. Raises
+        StorageError when a write or sync failed: the file is closed for good and nothing more
+        becomes durable.
         """
         ...
 
