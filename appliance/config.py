@@ -1,0 +1,239 @@
+"""A node's configuration: what it may hold, and the relations between its settings.
+
+Rules: the text of one TOML file comes in and a frozen value comes out; no file is opened here. What
+is not known is refused, so a misspelt setting never means 'use the default'. A setting names files,
+addresses and numbers, never code. Every listener speaks TLS: there is no setting that says
+otherwise. Every refusal names the setting and what to do.
+"""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from appliance import limits
+from appliance.errors import ConfigurationError
+from appliance.types import ClusterId, KeyDomainId, NodeId
+
+KeyExchange = Literal["preferred", "required"]
+"""Whether a peer without X25519MLKEM768 is served with X25519, or refused."""
+
+Label = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+MountName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9/_-]{0,62}$")]
+KeyPrefix = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
+Text = Annotated[str, Meta(min_length=1, max_length=1024)]
+Number = Annotated[int, Meta(ge=1, le=(1 << 31) - 1)]
+
+_ENDPOINT = re.compile(
+    r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>\d{1,5})"
+)
+_EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound
+_HTTPS = re.compile(r"https://[A-Za-z0-9.\[\]:-]+/?")
+
+
+class Section(Struct, frozen=True, forbid_unknown_fields=True):
+    """Root of all tables of the file."""
+
+
+class Endpoint(Struct, frozen=True):
+    """A host and a port, as sockets and clients take them."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """`host:port`, with the brackets that an IPv6 address needs."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @staticmethod
+    def parse(text: str) -> "Endpoint":
+        """Reads `host:port` or `[address]:port`. Raises ValueError."""
+        found = _ENDPOINT.fullmatch(text)
+        if found is None or int(found["port"]) > 65_535:
+            raise ValueError(f"{text!r} is not host:port with a port of 0 to 65535")
+        return Endpoint(found["six"] or found["host"], int(found["port"]))
+
+
+class NodeSettings(Section, frozen=True):
+    """`[node]`: which node of which cluster this is, and where its data lies."""
+
+    id: Number
+    cluster: ClusterId
+    data: Path
+    host: Label = "host"
+    """Replicas never share a host label where hosts suffice."""
+    rack: Label = "rack"
+
+    @property
+    def node_id(self) -> NodeId:
+        """The node's number as its own type."""
+        return NodeId(self.id)
+
+    @property
+    def domain(self) -> KeyDomainId:
+        """The cluster's own key domain, which carries the cluster's id."""
+        return KeyDomainId(self.cluster)
+
+
+class ListenerSettings(Section, frozen=True):
+    """`[listeners.X]`: where to listen, and what clients are told to connect to."""
+
+    bind: str
+    advertised: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses what is no endpoint; raises ValueError, which msgspec reports with its place."""
+        bound = Endpoint.parse(self.bind)
+        if self.advertised is None and bound.host in _EVERYWHERE:
+            raise ValueError(f"'bind' is {bound.host}: say in 'advertised' where clients connect")
+        if self.advertised is not None and Endpoint.parse(self.advertised).port == 0:
+            raise ValueError("'advertised' names the port that clients connect to: it cannot be 0")
+
+    @property
+    def bound(self) -> Endpoint:
+        """The address to bind."""
+        return Endpoint.parse(self.bind)
+
+    @property
+    def public(self) -> Endpoint:
+        """The address that clients are told; the bound one unless the file says otherwise."""
+        return Endpoint.parse(self.advertised or self.bind)
+
+
+class ListenersSettings(Section, frozen=True):
+    """`[listeners]`: the two listeners; both speak TLS 1.3 with client certificates only."""
+
+    kafka: ListenerSettings
+    native: ListenerSettings
+
+
+class TLSSettings(Section, frozen=True):
+    """`[tls]`: this node's certificate, and whose certificates it believes."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+    trust_domain: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,254}$")]
+    crl: Path | None = None
+    key_exchange: KeyExchange = "preferred"
+
+
+class VaultKeys(Section, frozen=True):
+    """`[keys.vault]`: the Transit mount of Vault or OpenBao, and the AppRole of this node."""
+
+    address: str
+    ca: Path
+    role_id: Text
+    secret_id_file: Path
+    transit_mount: MountName = "transit"
+    key_prefix: KeyPrefix = "memorystreamer"
+    namespace: Text | None = None
+    key_exchange: KeyExchange = "required"
+
+    def __post_init__(self) -> None:
+        """Refuses an address that would carry keys in the clear."""
+        if _HTTPS.fullmatch(self.address) is None:
+            raise ValueError("'address' must be https://host:port, it carries data keys")
+
+
+class LocalKeys(Section, frozen=True):
+    """`[keys.local]`: a keystore sealed by a passphrase, for one node without Vault."""
+
+    keystore: Path
+    passphrase_file: Path | None = None
+    """Readable by this node only; `node run --passphrase-fd` takes its place."""
+
+
+class KeySettings(Section, frozen=True):
+    """`[keys]`: which provider keys come from, and the table of that provider."""
+
+    provider: Literal["vault", "local"]
+    vault: VaultKeys | None = None
+    local: LocalKeys | None = None
+
+    def __post_init__(self) -> None:
+        """Checks that exactly the chosen provider's table is there."""
+        chosen, other = (
+            (self.vault, self.local) if self.provider == "vault" else (self.local, self.vault)
+        )
+        if chosen is None:
+            raise ValueError(f"provider is '{self.provider}': add the table [keys.{self.provider}]")
+        if other is not None:
+            raise ValueError(f"provider is '{self.provider}': remove the other provider's table")
+
+
+class TopicSettings(Section, frozen=True):
+    """`[topics]`: what a topic gets that is created without saying."""
+
+    auto_create: bool = False
+    default_partitions: Annotated[int, Meta(ge=1, le=limits.MAX_PARTITIONS_PER_TOPIC)] = 1
+    default_replication: Annotated[int, Meta(ge=1, le=1)] = 1
+    """1 is all that one node can keep."""
+
+
+class BootstrapSettings(Section, frozen=True):
+    """`[bootstrap]`: read once, when the cluster is created."""
+
+    policy: Path
+
+
+class NodeConfig(Section, frozen=True):
+    """The whole file."""
+
+    node: NodeSettings
+    listeners: ListenersSettings
+    tls: TLSSettings
+    keys: KeySettings
+    bootstrap: BootstrapSettings
+    topics: TopicSettings = TopicSettings()
+
+    def __post_init__(self) -> None:
+        """Checks the relations between tables."""
+        kafka, native = self.listeners.kafka.bound, self.listeners.native.bound
+        if kafka.port and kafka.port == native.port and _overlap(kafka.host, native.host):
+            raise ValueError(f"listeners.kafka and listeners.native both bind port {kafka.port}")
+
+
+def parse(text: str, *, base: Path) -> NodeConfig:
+    """Reads a configuration; relative paths in it are relative to `base`.
+
+    Raises:
+        ConfigurationError: the text is no TOML, or a setting is missing, unknown or wrong; the
+            message names it.
+    """
+
+    def decode_path(target: type, value: object) -> Path:
+        if target is Path and isinstance(value, str) and value:
+            return base / value
+        raise ValueError("expected the path of a file")
+
+    try:
+        return msgspec.convert(tomllib.loads(text), type=NodeConfig, dec_hook=decode_path)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"the configuration is not TOML: {error}") from None
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(_explained(str(error))) from None
+
+
+def _explained(message: str) -> str:
+    """Turns msgspec's wording into the setting's name and what to do."""
+    what, _, place = message.partition(" - at `$")
+    table = place.rstrip("`").lstrip(".")
+    unknown = re.fullmatch(r"Object contains unknown field `(.+)`", what)
+    if unknown is not None:
+        return f"{_joined(table, unknown[1])}: no such setting; remove it or correct its name"
+    missing = re.fullmatch(r"Object missing required field `(.+)`", what)
+    if missing is not None:
+        return f"{_joined(table, missing[1])}: is missing; add it"
+    return f"{table}: {what}; correct it" if table else f"{what}; correct it"
+
+
+def _joined(table: str, setting: str) -> str:
+    return f"{table}.{setting}" if table else setting
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one == other or one in _EVERYWHERE or other in _EVERYWHERE
