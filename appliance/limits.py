@@ -59,8 +59,20 @@ MAX_PARTITIONS_PER_TOPIC = 1_000
 MAX_TOPIC_NAME_CHARACTERS = 249
 MAX_POLICY_BYTES = MIB
 
+# Producers, as one partition remembers them (KIP-98).
+MAX_PRODUCERS_PER_PARTITION = 10_000
+PRODUCER_EXPIRY_MS = 86_400_000
+"""Silence after which a producer's sequence is forgotten (Kafka's producer.id.expiration.ms)."""
+PRODUCER_GRACE_MS = 600_000
+"""Silence below which a producer is never forgotten to make room for another."""
+PRODUCER_ID_BLOCK = 1_000
+"""Producer ids that one catalogue command hands to a node."""
+
 # Groups.
 MAX_GROUPS = 10_000
+MAX_GROUP_NAME_CHARACTERS = 255
+MAX_GROUP_INSTANCE_ID_CHARACTERS = 249
+MAX_GROUP_PROTOCOLS = 64
 MAX_GROUP_MEMBERS = 1_000
 MAX_GROUP_METADATA_BYTES = MIB
 MIN_SESSION_TIMEOUT_MS = 6_000
@@ -82,4 +94,6 @@ invariant(MAX_BATCH_BYTES < MAX_SEALED_FRAME_BYTES, "the largest batch fits a se
 invariant(
     MAX_SEALED_FRAME_BYTES < MAX_SEGMENT_BYTES < MAX_EXTENT_BYTES, "frames fit segments fit extents"
 )
+invariant(PRODUCER_GRACE_MS < PRODUCER_EXPIRY_MS, "producers are forgotten after their grace")
+invariant(MAX_BATCH_BYTES < MAX_STAGED_BYTES, "an empty log takes the largest batch")
 invariant(MAX_BATCH_BYTES < MAX_FRAME_BYTES, "the largest batch fits a request")
