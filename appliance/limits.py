@@ -24,6 +24,14 @@ MAX_IDLE_S = 600
 MAX_PIPELINED_REQUESTS = 256
 """Unanswered requests of one connection."""
 MAX_CLOSE_S = 2
+MAX_SEND_STALL_S = 30
+"""Without a byte taken by a client that has replies to read."""
+MIN_FRAME_ROOM_BYTES = 16 * KIB
+"""What a frame's first byte may reserve; room grows with what has arrived."""
+FRAME_GROWTH_FACTOR = 16
+"""A frame's room at most, as a multiple of its bytes that have arrived."""
+MAX_STRUCTURE_BYTES = 2 * MIB
+"""Largest native frame that may be of any type; beyond it, only those that carry bulk."""
 
 # Memory budgets (DESIGN section 8). Full means that sockets are not read; nothing is dropped.
 CLIENT_REQUEST_BUDGET_BYTES = 256 * MIB
@@ -97,4 +105,5 @@ invariant(
 )
 invariant(PRODUCER_GRACE_MS < PRODUCER_EXPIRY_MS, "producers are forgotten after their grace")
 invariant(MAX_BATCH_BYTES < MAX_STAGED_BYTES, "an empty log takes the largest batch")
+invariant(MAX_POLICY_BYTES < MAX_STRUCTURE_BYTES < MAX_FRAME_BYTES, "a policy fits a native frame")
 invariant(MAX_BATCH_BYTES < MAX_FRAME_BYTES, "the largest batch fits a request")
