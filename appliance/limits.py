@@ -40,6 +40,10 @@ PEER_BUDGET_BYTES = 128 * MIB
 
 # Messages.
 MAX_STRING_BYTES = 32_767
+MAX_MESSAGE_ELEMENTS = 1 << 17
+"""Array elements of one request together: decoded, a narrow one outweighs its bytes."""
+MAX_TAGGED_FIELDS = 64
+"""In one section of tagged fields (KIP-482), known and unknown ones."""
 MAX_BATCH_BYTES = 8 * MIB
 """Largest record batch that a topic may allow."""
 DEFAULT_BATCH_BYTES = MIB + 12
@@ -106,4 +110,7 @@ invariant(
 invariant(PRODUCER_GRACE_MS < PRODUCER_EXPIRY_MS, "producers are forgotten after their grace")
 invariant(MAX_BATCH_BYTES < MAX_STAGED_BYTES, "an empty log takes the largest batch")
 invariant(MAX_POLICY_BYTES < MAX_STRUCTURE_BYTES < MAX_FRAME_BYTES, "a policy fits a native frame")
+invariant(
+    MAX_PARTITIONS + MAX_TOPICS < MAX_MESSAGE_ELEMENTS, "one request can name every partition"
+)
 invariant(MAX_BATCH_BYTES < MAX_FRAME_BYTES, "the largest batch fits a request")
