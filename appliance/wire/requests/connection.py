@@ -10,6 +10,9 @@ class ApiVersions(Request, frozen=True):
     understood: bool = True
     """False: the client asked in an unknown version and gets version 0 with error 35."""
 
+    valid: bool = True
+    """False: the client's name or version for itself is malformed (KIP-511) and gets error 42."""
+
 
 class ApiVersionsResult(Response, frozen=True):
     """Answer to ApiVersions, and to `ApiVersions(understood=False)`."""
