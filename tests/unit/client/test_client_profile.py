@@ -65,7 +65,7 @@ def test_given_wins_over_environment(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     environment = {"MEMORYSTREAMER_PROFILE": "/absent/profile.toml"}
     assert find(path, environment).ca == tmp_path / "ca.pem"
-    with pytest.raises(ConfigurationError, match="/absent/profile.toml"):
+    with pytest.raises(ConfigurationError, match=r"/absent/profile\.toml"):
         find(None, environment)
     with pytest.raises(ConfigurationError, match="--profile"):
         find(None, {})

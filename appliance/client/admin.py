@@ -1,0 +1,93 @@
+"""Administration: topics, and the policy that every decision follows."""
+
+from collections.abc import Mapping, Sequence
+
+from appliance.client.replies import refuse_error
+from appliance.client.session import Session
+from appliance.errors import ErrorCode, ProtocolViolation, RequestError
+from appliance.types import TopicName
+from appliance.wire.requests import (
+    CreatedTopic,
+    CreateTopics,
+    CreateTopicsResult,
+    DeleteTopics,
+    DeleteTopicsResult,
+    DescribePolicy,
+    DescribePolicyResult,
+    NewTopic,
+    ReplacePolicy,
+    ReplacePolicyResult,
+    TopicMetadata,
+)
+
+
+class Admin:
+    """Asks the cluster to change, or to describe itself, one thing at a time."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def create_topic(
+        self,
+        name: TopicName,
+        *,
+        partition_count: int = -1,
+        replication_factor: int = -1,
+        settings: Mapping[str, str] | None = None,
+        validate_only: bool = False,
+    ) -> CreatedTopic:
+        """Creates a topic; -1 leaves a number to the cluster. Raises RequestError."""
+        topic = NewTopic(
+            name=name,
+            partition_count=partition_count,
+            replication_factor=replication_factor,
+            settings=tuple((settings or {}).items()),
+        )
+        request = CreateTopics((topic,), self._timeout_ms(), validate_only)
+        result = await self._session.call(request, CreateTopicsResult)
+        if len(result.topics) != 1 or result.topics[0].name != name:
+            raise ProtocolViolation(f"creating {name} was answered for another topic")
+        created = result.topics[0]
+        refuse_error(created.error, f"topic {name}", created.message)
+        return created
+
+    async def delete_topic(self, name: TopicName) -> None:
+        """Deletes a topic with all its records. Raises RequestError."""
+        request = DeleteTopics((name,), self._timeout_ms())
+        result = await self._session.call(request, DeleteTopicsResult)
+        if len(result.topics) != 1 or result.topics[0].name != name:
+            raise ProtocolViolation(f"deleting {name} was answered for another topic")
+        refuse_error(result.topics[0].error, f"topic {name}", result.topics[0].message)
+
+    async def list_topics(self) -> Sequence[TopicMetadata]:
+        """Every topic that the principal may describe, by name."""
+        result = await self._session.metadata(None)
+        return sorted(result.topics, key=lambda topic: topic.name)
+
+    async def describe_topic(self, name: TopicName) -> TopicMetadata:
+        """One topic as it is now. Raises RequestError."""
+        return await self._session.topic(name, again=True)
+
+    async def policy(self) -> tuple[int, str]:
+        """(version, text) of the policy in force. Raises RequestError."""
+        result = await self._session.call(DescribePolicy(), DescribePolicyResult)
+        refuse_error(result.error, "policy", None)
+        return result.version, result.text
+
+    async def replace_policy(self, text: str, expected_version: int) -> int:
+        """Puts a whole policy in force unless another has changed it; returns its version.
+
+        Raises RequestError, whose message names the line that is wrong.
+        """
+        request = ReplacePolicy(text, expected_version)
+        result = await self._session.call(request, ReplacePolicyResult)
+        if result.error is ErrorCode.NONE and result.version < 0:
+            raise ProtocolViolation("the policy was accepted without a version")
+        if result.error is ErrorCode.INVALID_REQUEST and not result.message:
+            raise RequestError(result.error, "policy: it was changed by someone else meanwhile")
+        refuse_error(result.error, "policy", result.message)
+        return result.version
+
+    def _timeout_ms(self) -> int:
+        """How long the cluster may take."""
+        return int(self._session.patience.total_s * 1000)
