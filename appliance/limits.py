@@ -64,6 +64,23 @@ MAX_STAGED_BYTES = 64 * MIB
 TAIL_CACHE_BYTES = 64 * MIB
 """Of all logs together; consumers who keep up cost no decryption."""
 MAX_OPEN_FILES = 512
+INLINE_SEAL_BYTES = 64 * KIB
+"""A flush smaller than this is sealed on the event loop: a thread hop would cost more."""
+MAX_FLUSH_BYTES = 8 * MIB
+"""Entries of one write and sync, unless one batch alone is larger."""
+MIN_RESERVE_BYTES = MIB
+MAX_RESERVE_BYTES = 64 * MIB
+INDEX_STRIDE_BYTES = 64 * KIB
+"""Of a log between two points of its index."""
+MAX_DOCUMENT_BYTES = 8 * MIB
+"""A manifest, an index or an identity, sealed."""
+MAX_WRAPPED_KEY_BYTES = 4 * KIB
+MAX_JOURNAL_RECORD_BYTES = 256 * KIB
+MARK_AFTER_IDLE_MS = 50
+MARK_AT_LEAST_EVERY_MS = 1_000
+"""A log that never goes idle is marked this often."""
+MAX_SYNCS_AT_ONCE = 16
+MAX_READS_AT_ONCE = 16
 
 # Catalogue.
 MAX_TOPICS = 10_000
@@ -114,3 +131,5 @@ invariant(
     MAX_PARTITIONS + MAX_TOPICS < MAX_MESSAGE_ELEMENTS, "one request can name every partition"
 )
 invariant(MAX_BATCH_BYTES < MAX_FRAME_BYTES, "the largest batch fits a request")
+invariant(MAX_DOCUMENT_BYTES < MAX_SEALED_FRAME_BYTES, "the largest document fits one frame")
+invariant(MAX_JOURNAL_RECORD_BYTES < MAX_FRAME_PAYLOAD_BYTES, "a journal record fits a frame")
