@@ -1,0 +1,268 @@
+"""What each request needs: request type -> action, resources, narrowing, code of a refusal.
+
+This is the table that legality is read from (DESIGN section 3). A request type without a row cannot
+be registered with the dispatcher, so an API without authorisation cannot be served.
+
+Rules: a row is data. It says which names a request holds, which action on which kind of resource
+each needs, and how to keep only some of them; it decides nothing. A row that cannot tell what a
+request names asks for more rather than for less.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from enum import Enum
+from types import MappingProxyType
+from typing import Final, TypeVar, cast
+
+import msgspec
+
+from appliance.authz import narrowing
+from appliance.authz.actions import Action, ResourceKind
+from appliance.errors import ErrorCode
+from appliance.ports import TopicResolver
+from appliance.types import PrincipalKind
+from appliance.wire.requests import (
+    ApiVersions,
+    CreateTopics,
+    DeleteTopics,
+    DescribePolicy,
+    Fetch,
+    FindCoordinator,
+    Heartbeat,
+    InitProducerId,
+    JoinGroup,
+    LeaveGroup,
+    ListOffsets,
+    Metadata,
+    OffsetCommit,
+    OffsetFetch,
+    Produce,
+    ReplacePolicy,
+    Request,
+    SyncGroup,
+)
+
+R = TypeVar("R", bound=Request)
+
+
+class EntryKind(Enum):
+    """How a request comes by the resources that it is judged on."""
+
+    OPEN = "open"
+    """It names none; to be authenticated is enough."""
+
+    NAMED = "named"
+    """It names them."""
+
+    RESOLVED = "resolved"
+    """What it leaves open ('all', ids) is named first, from one snapshot of the catalogue. What is
+    then refused is left out without a word, as what does not exist is."""
+
+    LISTED = "listed"
+    """Its results name them: the handler passes each through `Authorized.granted` before it is
+    counted or paged."""
+
+
+Resolve = Callable[[Request, TopicResolver], Request | None]
+"""A request with names for what it left open; None if it left nothing open."""
+
+
+class Requirement(msgspec.Struct, frozen=True):
+    """What a request needs as a whole; without it the request is `Denied` with `code`.
+
+    `name` gives the resource's name, or None when this request does not need it.
+    """
+
+    action: Action
+    kind: ResourceKind
+    name: Callable[[Request], str | None]
+    code: ErrorCode
+
+
+class Items(msgspec.Struct, frozen=True):
+    """What a request names one by one; each is granted, or refused with `code`, by itself.
+
+    `keep` gives the request with only the items whose name is in a collection.
+    """
+
+    action: Action
+    kind: ResourceKind
+    names: Callable[[Request], Collection[str]]
+    keep: Callable[[Request, Collection[str]], Request]
+    code: ErrorCode
+
+
+class CatalogueEntry(msgspec.Struct, frozen=True):
+    """One row.
+
+    `code` refuses the request as a whole where no requirement's own code does; `stale_code` does
+    while this node has lost contact with the catalogue, and tells a client to try again, elsewhere.
+    `asked_by` and `listeners` say who may ask at all, whatever the policy says.
+    """
+
+    kind: EntryKind
+    code: ErrorCode
+    stale_code: ErrorCode
+    needs: tuple[Requirement, ...] = ()
+    items: tuple[Items, ...] = ()
+    resolve: Resolve | None = None
+    asked_by: PrincipalKind = PrincipalKind.USER
+    listeners: frozenset[str] = frozenset({"kafka", "native"})
+
+
+CODES: Final = {
+    ResourceKind.TOPIC: ErrorCode.TOPIC_AUTHORIZATION_FAILED,
+    ResourceKind.GROUP: ErrorCode.GROUP_AUTHORIZATION_FAILED,
+    ResourceKind.TRANSACTIONAL_ID: ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    ResourceKind.CLUSTER: ErrorCode.CLUSTER_AUTHORIZATION_FAILED,
+    ResourceKind.POLICY: ErrorCode.CLUSTER_AUTHORIZATION_FAILED,
+}
+"""The code that refuses a resource of each kind."""
+
+Named = Callable[[R], str | None]
+Names = Callable[[R], Collection[str]]
+Keep = Callable[[R, Collection[str]], R]
+
+
+def _need(action: Action, kind: ResourceKind, name: Named[R]) -> Requirement:
+    return Requirement(action, kind, cast(Named[Request], name), CODES[kind])
+
+
+def _each(action: Action, kind: ResourceKind, names: Names[R], keep: Keep[R]) -> Items:
+    return Items(action, kind, cast(Names[Request], names), cast(Keep[Request], keep), CODES[kind])
+
+
+def _on_topics(action: Action, stale_code: ErrorCode, *needs: Requirement) -> CatalogueEntry:
+    """A row for a request that holds a part for each topic."""
+    return CatalogueEntry(
+        EntryKind.NAMED,
+        ErrorCode.TOPIC_AUTHORIZATION_FAILED,
+        stale_code,
+        needs=needs,
+        items=(_each(action, ResourceKind.TOPIC, narrowing.topic_names, narrowing.keep_topics),),
+    )
+
+
+def _in_group(*items: Items) -> CatalogueEntry:
+    """A row for a request of one member of one group."""
+    return CatalogueEntry(
+        EntryKind.NAMED,
+        ErrorCode.GROUP_AUTHORIZATION_FAILED,
+        ErrorCode.COORDINATOR_NOT_AVAILABLE,
+        needs=(_need(Action.READ, ResourceKind.GROUP, narrowing.group_of),),
+        items=items,
+    )
+
+
+def _on_policy(action: Action) -> CatalogueEntry:
+    """A row for a request about the policy, which Kafka's dialect does not know."""
+    return CatalogueEntry(
+        EntryKind.NAMED,
+        ErrorCode.CLUSTER_AUTHORIZATION_FAILED,
+        ErrorCode.NOT_CONTROLLER,
+        needs=(_need(action, ResourceKind.POLICY, narrowing.policy_name),),
+        listeners=frozenset({"native"}),
+    )
+
+
+CATALOGUE: Final[Mapping[type[Request], CatalogueEntry]] = MappingProxyType({
+    ApiVersions: CatalogueEntry(
+        EntryKind.OPEN, ErrorCode.CLUSTER_AUTHORIZATION_FAILED, ErrorCode.NONE
+    ),
+    Produce: _on_topics(
+        Action.WRITE,
+        ErrorCode.NOT_LEADER_OR_FOLLOWER,
+        _need(Action.WRITE, ResourceKind.TRANSACTIONAL_ID, narrowing.transaction_of),
+    ),
+    Fetch: _on_topics(Action.READ, ErrorCode.NOT_LEADER_OR_FOLLOWER),
+    ListOffsets: _on_topics(Action.DESCRIBE, ErrorCode.NOT_LEADER_OR_FOLLOWER),
+    CreateTopics: _on_topics(Action.CREATE, ErrorCode.NOT_CONTROLLER),
+    DeleteTopics: CatalogueEntry(
+        EntryKind.NAMED,
+        ErrorCode.TOPIC_AUTHORIZATION_FAILED,
+        ErrorCode.NOT_CONTROLLER,
+        items=(
+            _each(
+                Action.DELETE,
+                ResourceKind.TOPIC,
+                narrowing.deleted_names,
+                narrowing.keep_deleted,
+            ),
+        ),
+    ),
+    Metadata: CatalogueEntry(
+        EntryKind.RESOLVED,
+        ErrorCode.TOPIC_AUTHORIZATION_FAILED,
+        ErrorCode.LEADER_NOT_AVAILABLE,
+        items=(
+            _each(
+                Action.DESCRIBE,
+                ResourceKind.TOPIC,
+                narrowing.metadata_names,
+                narrowing.keep_metadata,
+            ),
+        ),
+        resolve=cast(Resolve, narrowing.name_all_topics),
+    ),
+    InitProducerId: CatalogueEntry(
+        EntryKind.NAMED,
+        ErrorCode.CLUSTER_AUTHORIZATION_FAILED,
+        ErrorCode.COORDINATOR_NOT_AVAILABLE,
+        needs=(
+            _need(Action.WRITE, ResourceKind.TRANSACTIONAL_ID, narrowing.transaction_of),
+            _need(Action.IDEMPOTENT_WRITE, ResourceKind.CLUSTER, narrowing.idempotent_in),
+        ),
+    ),
+    FindCoordinator: CatalogueEntry(
+        EntryKind.NAMED,
+        ErrorCode.GROUP_AUTHORIZATION_FAILED,
+        ErrorCode.COORDINATOR_NOT_AVAILABLE,
+        items=(
+            _each(
+                Action.DESCRIBE,
+                ResourceKind.GROUP,
+                narrowing.group_keys,
+                narrowing.keep_keys,
+            ),
+            _each(
+                Action.DESCRIBE,
+                ResourceKind.TRANSACTIONAL_ID,
+                narrowing.transaction_keys,
+                narrowing.keep_keys,
+            ),
+        ),
+    ),
+    JoinGroup: _in_group(),
+    SyncGroup: _in_group(),
+    Heartbeat: _in_group(),
+    LeaveGroup: _in_group(),
+    OffsetCommit: _in_group(
+        _each(
+            Action.READ,
+            ResourceKind.TOPIC,
+            narrowing.topic_names,
+            narrowing.keep_topics,
+        )
+    ),
+    OffsetFetch: CatalogueEntry(
+        EntryKind.LISTED,
+        ErrorCode.GROUP_AUTHORIZATION_FAILED,
+        ErrorCode.COORDINATOR_NOT_AVAILABLE,
+        items=(
+            _each(
+                Action.DESCRIBE,
+                ResourceKind.GROUP,
+                narrowing.fetched_groups,
+                narrowing.keep_groups,
+            ),
+            _each(
+                Action.DESCRIBE,
+                ResourceKind.TOPIC,
+                narrowing.offset_topics,
+                narrowing.keep_offset_topics,
+            ),
+        ),
+    ),
+    DescribePolicy: _on_policy(Action.DESCRIBE),
+    ReplacePolicy: _on_policy(Action.ALTER),
+})  # fmt: skip
+"""Every request that can be served, and what it needs."""

@@ -1,0 +1,133 @@
+"""Which names requests hold, and the same requests with only some of them.
+
+Rules: pure functions of a request; each name that a handler could act on is among the names, and
+what is not kept is gone from the request. Names are compared as they are: no case, no Unicode form
+and no pattern is applied.
+"""
+
+from collections.abc import Collection
+
+from msgspec.structs import replace
+
+from appliance.authz.actions import CLUSTER, POLICY
+from appliance.ports import TopicResolver
+from appliance.wire.requests import (
+    CreateTopics,
+    DeleteTopics,
+    DescribePolicy,
+    Fetch,
+    FindCoordinator,
+    Heartbeat,
+    InitProducerId,
+    JoinGroup,
+    LeaveGroup,
+    ListOffsets,
+    Metadata,
+    OffsetCommit,
+    OffsetFetch,
+    OffsetFetchGroup,
+    Produce,
+    ReplacePolicy,
+    SyncGroup,
+)
+
+ByTopic = Produce | Fetch | ListOffsets | OffsetCommit | CreateTopics
+
+TRANSACTION_KEY_TYPE = 1
+"""FindCoordinator's key type for transactional ids; 0 is for groups."""
+
+
+def topic_names(request: ByTopic) -> list[str]:
+    """The topics of a request that holds a part for each."""
+    return [topic.name for topic in request.topics]
+
+
+def keep_topics(request: ByTopic, granted: Collection[str]) -> ByTopic:
+    """The request with the granted topics only, in its order."""
+    return replace(request, topics=tuple(t for t in request.topics if t.name in granted))
+
+
+def metadata_names(request: Metadata) -> Collection[str]:
+    """The topics asked for; 'all' has been resolved to names before."""
+    return request.topics or ()
+
+
+def keep_metadata(request: Metadata, granted: Collection[str]) -> Metadata:
+    """The request with the granted topics only; it never falls back to 'all'."""
+    return replace(request, topics=tuple(t for t in request.topics or () if t in granted))
+
+
+def name_all_topics(request: Metadata, topics: TopicResolver) -> Metadata | None:
+    """A request for 'all' with every topic's name; None if it names its topics itself."""
+    return None if request.topics is not None else replace(request, topics=topics.topic_names())
+
+
+def deleted_names(request: DeleteTopics) -> Collection[str]:
+    """The topics to delete."""
+    return request.names
+
+
+def keep_deleted(request: DeleteTopics, granted: Collection[str]) -> DeleteTopics:
+    """The request with the granted topics only."""
+    return replace(request, names=tuple(n for n in request.names if n in granted))
+
+
+def group_of(request: JoinGroup | SyncGroup | Heartbeat | LeaveGroup | OffsetCommit) -> str:
+    """The group that a request is about."""
+    return request.group
+
+
+def transaction_of(request: Produce | InitProducerId) -> str | None:
+    """The transactional id, if there is one; an empty one is one."""
+    return request.transactional_id
+
+
+def idempotent_in(request: InitProducerId) -> str | None:
+    """The cluster, for a producer that is idempotent but not transactional."""
+    return CLUSTER.name if request.transactional_id is None else None
+
+
+def policy_name(_: DescribePolicy | ReplacePolicy) -> str:
+    """The one policy."""
+    return POLICY.name
+
+
+def group_keys(request: FindCoordinator) -> Collection[str]:
+    """The keys that are groups; a key type that is not known counts as a group."""
+    return () if request.key_type == TRANSACTION_KEY_TYPE else request.keys
+
+
+def transaction_keys(request: FindCoordinator) -> Collection[str]:
+    """The keys that are transactional ids."""
+    return request.keys if request.key_type == TRANSACTION_KEY_TYPE else ()
+
+
+def keep_keys(request: FindCoordinator, granted: Collection[str]) -> FindCoordinator:
+    """The request with the granted keys only."""
+    return replace(request, keys=tuple(k for k in request.keys if k in granted))
+
+
+def fetched_groups(request: OffsetFetch) -> list[str]:
+    """The groups whose offsets are asked for."""
+    return [part.group for part in request.groups]
+
+
+def keep_groups(request: OffsetFetch, granted: Collection[str]) -> OffsetFetch:
+    """The request with the granted groups only."""
+    return replace(request, groups=tuple(g for g in request.groups if g.group in granted))
+
+
+def offset_topics(request: OffsetFetch) -> Collection[str]:
+    """The topics that are named in any group, each once."""
+    return dict.fromkeys(name for part in request.groups for name, _ in part.topics or ())
+
+
+def keep_offset_topics(request: OffsetFetch, granted: Collection[str]) -> OffsetFetch:
+    """The request with the granted topics only; a group that asks for 'all' stays as it is."""
+    return replace(request, groups=tuple(_keep_in_group(part, granted) for part in request.groups))
+
+
+def _keep_in_group(part: OffsetFetchGroup, granted: Collection[str]) -> OffsetFetchGroup:
+    if part.topics is None:
+        return part
+    return replace(part, topics=tuple(t for t in part.topics if t[0] in granted))
