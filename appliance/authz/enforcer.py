@@ -10,14 +10,15 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Final
 
 import casbin
 
 from appliance.authz.actions import Action, ResourceKind
 from appliance.authz.baseline import model_text
-from appliance.authz.index import LineIndex, brings, covers, reaches
-from appliance.authz.policy import Effect, Line, Policy, canonical_host, parse
+from appliance.authz.index import LineIndex, View, brings, covers, reaches
+from appliance.authz.policy import ANY, Effect, Line, Policy, canonical_host, parse
 from appliance.errors import ConfigurationError
 from appliance.invariant import invariant
 
@@ -39,15 +40,16 @@ _BEYOND: Final = "\x00"
 
 
 class CompiledPolicy:
-    """A policy that can be asked; used from one thread, and never changed."""
+    """A policy that can be asked, from one thread; what it answers never changes."""
 
-    __slots__ = ("_answers", "_casbin", "_index", "_policy")
+    __slots__ = ("_answers", "_casbin", "_index", "_roles", "_views")
 
     def __init__(self, policy: Policy) -> None:
         """Builds the index and Casbin's enforcer with the policy's roles."""
-        self._policy = policy
+        self._roles = policy.roles
         self._index = LineIndex(policy.lines)
         self._casbin = _Casbin(policy.links)
+        self._views: dict[tuple[str, Action, ResourceKind], tuple[View, View]] = {}
         self._answers: dict[_Question, bool] = {}
 
     @property
@@ -59,27 +61,19 @@ class CompiledPolicy:
         self, subject: str, address: str, action: Action, kind: ResourceKind, name: str
     ) -> Line | None:
         """The line that decides; None if no line speaks of it, which refuses."""
-        subjects = (subject, *self._policy.roles.get(subject, ()))
-        host = (canonical_host(address) or "") if self.by_host else ""
-        denying, allowing = (
-            [
-                line
-                for line in self._index.matching(effect, subjects, action, kind, name)
-                if reaches(host, line.host, effect)
-            ]
-            for effect in (Effect.DENY, Effect.ALLOW)
-        )
+        views = self._views_of(subject, action, kind)
+        if views is None:
+            return None
+        host = ""
+        denying, allowing = views[0].matching(name), views[1].matching(name)
+        if self.by_host:
+            host = canonical_host(address) or ""
+            denying = [line for line in denying if reaches(host, line.host, line.effect)]
+            allowing = [line for line in allowing if reaches(host, line.host, line.effect)]
         candidates = denying + allowing[:MAX_ALLOWING_LINES]
         if not candidates:
             return None
-        key = (subject, host, action, kind, tuple(line.number for line in candidates))
-        allowed = self._answers.get(key)
-        if allowed is None:
-            request = (subject, action.value, kind.value, name, host)
-            allowed = self._casbin.enforce(candidates, request)
-            if len(self._answers) >= MAX_ANSWERS:
-                self._answers.clear()
-            self._answers[key] = allowed
+        allowed = self._ask(candidates, subject, action, kind, name, host)
         invariant(allowed == (not denying), "the index and Casbin's matcher mean the same")
         return candidates[0]
 
@@ -87,14 +81,52 @@ class CompiledPolicy:
         self, subject: str, address: str, action: Action, kind: ResourceKind
     ) -> Line | None:
         """The line that allows the action on at least one resource of a kind, existing or not."""
-        subjects = (subject, *self._policy.roles.get(subject, ()))
-        patterns = self._index.patterns(Effect.ALLOW, subjects, action, kind)
-        for _, pattern in zip(range(MAX_WITNESSES), dict.fromkeys(patterns), strict=False):
-            witness = pattern[:-1] + _BEYOND if pattern.endswith("*") else pattern
+        views = self._views_of(subject, action, kind)
+        if views is None:
+            return None
+        patterns = dict.fromkeys(islice(views[1].patterns(), MAX_WITNESSES))
+        for pattern in patterns:
+            witness = pattern[:-1] + _BEYOND if pattern.endswith(ANY) else pattern
             line = self.ruling(subject, address, action, kind, witness)
             if line is not None and line.effect is Effect.ALLOW:
                 return line
         return None
+
+    def _views_of(
+        self, subject: str, action: Action, kind: ResourceKind
+    ) -> tuple[View, View] | None:
+        """The lines that deny and those that allow; None for whom the policy does not know."""
+        roles = self._roles.get(subject)
+        if roles is None and subject not in self._index.subjects:
+            return None
+        key = (subject, action, kind)
+        views = self._views.get(key)
+        if views is None:
+            subjects = (subject, *(roles or ()))
+            views = (
+                self._index.view(Effect.DENY, subjects, action, kind),
+                self._index.view(Effect.ALLOW, subjects, action, kind),
+            )
+            self._views[key] = views
+        return views
+
+    def _ask(  # noqa: PLR0917 - the request as the Casbin model defines it
+        self,
+        lines: list[Line],
+        subject: str,
+        action: Action,
+        kind: ResourceKind,
+        name: str,
+        host: str,
+    ) -> bool:
+        key = (subject, host, action, kind, tuple([line.number for line in lines]))
+        allowed = self._answers.get(key)
+        if allowed is None:
+            allowed = self._casbin.enforce(lines, (subject, action.value, kind.value, name, host))
+            if len(self._answers) >= MAX_ANSWERS:
+                self._answers.clear()
+            self._answers[key] = allowed
+        return allowed
 
 
 class _Casbin:

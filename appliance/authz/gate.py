@@ -22,7 +22,7 @@ from appliance.authz.actions import Action, Resource, ResourceKind
 from appliance.authz.catalogue import CATALOGUE, CatalogueEntry, EntryKind
 from appliance.authz.decision import Decision, Denied, Refusal
 from appliance.authz.snapshot import Asker, PolicySnapshot
-from appliance.errors import ErrorCode
+from appliance.errors import ConfigurationError, ErrorCode
 from appliance.invariant import InvariantViolation
 from appliance.limits import MAX_POLICY_STALENESS_S
 from appliance.ports import Clock, PolicySource, TopicResolver
@@ -224,7 +224,12 @@ class Gate:
         version, text = self._policies.policy()
         snapshot = self._snapshot
         if version != snapshot.version or (text is not snapshot.text and text != snapshot.text):
-            snapshot = self._snapshot = self._compile(version, text)
+            try:
+                snapshot = self._compile(version, text)
+            except ConfigurationError:
+                # Checked before it was accepted, so a release that knew more must have done it.
+                snapshot = PolicySnapshot.refusing(version, text)
+            self._snapshot = snapshot
         return snapshot
 
     def _compile(self, version: int, text: str) -> PolicySnapshot:

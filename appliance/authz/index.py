@@ -49,55 +49,67 @@ class _Bucket:
             return
         start = line.pattern[:-1]
         self.prefix.setdefault(start, []).append(line)
-        self.lengths = tuple(sorted({*self.lengths, len(start)}))
+        if len(start) not in self.lengths:
+            self.lengths = tuple(sorted((*self.lengths, len(start))))
 
-    def find(self, name: str) -> Iterator[Line]:
-        yield from self.literal.get(name, ())
+    def find(self, name: str, found: list[Line]) -> None:
+        found += self.literal.get(name, ())
         for length in self.lengths:
             if length > len(name):
                 return
-            yield from self.prefix.get(name[:length], ())
+            found += self.prefix.get(name[:length], ())
 
-    def lines(self) -> Iterator[Line]:
-        for group in (*self.prefix.values(), *self.literal.values()):
-            yield from group
+    def patterns(self) -> Iterator[str]:
+        for start in self.prefix:
+            yield start + ANY
+        yield from self.literal
+
+
+class View:
+    """All lines of one effect that speak of one subject, action and kind, roles included."""
+
+    __slots__ = ("_buckets",)
+
+    def __init__(self, buckets: tuple[_Bucket, ...]) -> None:
+        """Takes the buckets of the subject and of its roles."""
+        self._buckets = buckets
+
+    def matching(self, name: str) -> list[Line]:
+        """The lines that speak of a name, hosts apart."""
+        found: list[Line] = []
+        for bucket in self._buckets:
+            bucket.find(name, found)
+        return found
+
+    def patterns(self) -> Iterator[str]:
+        """The lines' name patterns, prefixes first for each subject."""
+        for bucket in self._buckets:
+            yield from bucket.patterns()
 
 
 class LineIndex:
     """An index over a policy's lines; immutable once it is built."""
 
-    __slots__ = ("_buckets", "by_host")
+    __slots__ = ("_buckets", "by_host", "subjects")
 
     def __init__(self, lines: Sequence[Line]) -> None:
         """Files each line under what it speaks of."""
         self._buckets: dict[Key, _Bucket] = {}
         self.by_host = any(line.host != ANY for line in lines)
+        self.subjects = frozenset(line.subject for line in lines)
         for line in lines:
             key = (line.effect, line.subject, line.action, line.kind)
             self._buckets.setdefault(key, _Bucket()).add(line)
 
-    def matching(
-        self, effect: Effect, subjects: Sequence[str], action: Action, kind: ResourceKind, name: str
-    ) -> list[Line]:
-        """The lines of one effect that speak of this, hosts apart."""
-        found = self._of(effect, subjects, action, kind)
-        return [line for bucket in found for line in bucket.find(name)]
-
-    def patterns(
+    def view(
         self, effect: Effect, subjects: Sequence[str], action: Action, kind: ResourceKind
-    ) -> Iterator[str]:
-        """The patterns of all lines of one effect about this action and kind, prefixes first."""
-        for bucket in self._of(effect, subjects, action, kind):
-            for line in bucket.lines():
-                yield line.pattern
-
-    def _of(
-        self, effect: Effect, subjects: Sequence[str], action: Action, kind: ResourceKind
-    ) -> Iterator[_Bucket]:
+    ) -> View:
+        """What one effect has to say to these subjects about an action and a kind."""
         brought = GRANTED_BY.get(action, (action,)) if effect is Effect.ALLOW else (action,)
-        for subject in subjects:
-            for line_action in (ANY, *brought):
-                for line_kind in (ANY, kind):
-                    bucket = self._buckets.get((effect, subject, line_action, line_kind))
-                    if bucket is not None:
-                        yield bucket
+        keys = (
+            (effect, subject, line_action, line_kind)
+            for subject in subjects
+            for line_action in (ANY, *brought)
+            for line_kind in (ANY, kind)
+        )
+        return View(tuple(self._buckets[key] for key in keys if key in self._buckets))

@@ -49,6 +49,11 @@ class PolicySnapshot:
         """Compiles a policy; raises ConfigurationError if it is not one."""
         return cls(version, text, compiled(text))
 
+    @classmethod
+    def refusing(cls, version: int, text: str) -> "PolicySnapshot":
+        """What stands in for a policy that cannot be read: it refuses everything."""
+        return cls(version, text, compiled(""))
+
     @property
     def cached_decisions(self) -> int:
         """How many decisions are kept now; never more than MAX_CACHED_DECISIONS."""
