@@ -1,0 +1,552 @@
+"""TLS 1.3 on trio by pyOpenSSL, and the only module that knows OpenSSL.
+
+Rules (DESIGN section 3, 'TLS'):
+- Version 1.3 only, certificates on both sides, OpenSSL's own list of groups (X25519MLKEM768 first).
+- No resumption: neither tickets nor a cache, since a resumed connection has no verified chain.
+- A context is built from files and never changed; a reload builds another.
+- An end without close_notify is an error (a truncation), never an end of file.
+- Ciphertext goes through memory BIOs: up to 1 MiB a socket read, and as few calls a record as
+  pyOpenSSL allows. One task may receive while another sends; the state in between is OpenSSL's.
+"""
+
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+import trio
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL, crypto
+
+from appliance.errors import AuthenticationFailed, ConfigurationError
+from appliance.invariant import invariant
+from appliance.limits import (
+    KIB,
+    MAX_CLOSE_S,
+    MAX_HANDSHAKE_BYTES,
+    MAX_HANDSHAKE_S,
+    MAX_SILENT_RECORDS,
+    MIB,
+)
+from appliance.server.hostname import check_server_certificate, parse_address
+from appliance.server.records import MAX_PLAINTEXT_BYTES, RecordMeter, sealed_bytes
+from appliance.types import Buffer
+
+KeyExchange = Literal["preferred", "required"]
+HYBRID_GROUP: Final = "X25519MLKEM768"
+
+_READ_BYTES: Final = 256 * KIB
+_LARGE_READ_BYTES: Final = MIB
+_BIO_READ_BYTES: Final = 64 * KIB
+"""pyOpenSSL allocates what it is asked for, and larger pieces come fresh from the kernel."""
+_SEAL_BYTES: Final = 256 * KIB
+"""Plaintext encrypted before its ciphertext goes to the socket."""
+_SMALL_BUFFER_BYTES: Final = 8 * KIB
+"""Buffers up to this size are joined; larger ones are encrypted where they lie."""
+_ENABLE_PARTIAL_WRITE: Final = 0x1
+"""SSL_MODE_ENABLE_PARTIAL_WRITE: set by pyOpenSSL, would end a write after one record."""
+_CERTIFICATE_ALERTS: Final = ("certificate", "unknown ca", "access denied", "handshake failure")
+
+_scratch: Final = trio.lowlevel.RunVar[bytearray]("tls_scratch")
+
+
+class TLSFiles(msgspec.Struct, frozen=True):
+    """PEM files: own chain and key, the authorities trusted, and what they have revoked."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+    crl: Path | None = None
+
+
+class TLSContext:
+    """One configuration, as its files were at one moment; never changed."""
+
+    __slots__ = ("key_exchange", "openssl")
+
+    def __init__(self, files: TLSFiles, key_exchange: KeyExchange, method: int) -> None:
+        """Reads the files. Raises ConfigurationError, naming the file, if one cannot be used."""
+        self.key_exchange = key_exchange
+        self.openssl = context = SSL.Context(method)
+        context.set_min_proto_version(SSL.TLS1_3_VERSION)
+        context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_session_id(b"memorystreamer")
+        context.clear_mode(_ENABLE_PARTIAL_WRITE)
+        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+        _load(context, files)
+
+
+def server_context(files: TLSFiles, key_exchange: KeyExchange = "preferred") -> TLSContext:
+    """For accepting connections; a client certificate is required and verified."""
+    context = TLSContext(files, key_exchange, SSL.TLS_SERVER_METHOD)
+    context.openssl.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
+    context.openssl.load_client_ca(bytes(files.ca))
+    return context
+
+
+def client_context(files: TLSFiles, key_exchange: KeyExchange = "preferred") -> TLSContext:
+    """For outgoing connections; the server's certificate is verified, `connect` adds its name."""
+    return TLSContext(files, key_exchange, SSL.TLS_CLIENT_METHOD)
+
+
+class ServerContexts:
+    """The context that new connections get; a reload replaces it, or changes nothing."""
+
+    __slots__ = ("_files", "_key_exchange", "current")
+
+    def __init__(self, files: TLSFiles, key_exchange: KeyExchange = "preferred") -> None:
+        """Reads the files. Raises ConfigurationError."""
+        self._files = files
+        self._key_exchange: KeyExchange = key_exchange
+        self.current = server_context(files, key_exchange)
+
+    def reload(self) -> None:
+        """Reads the files again. Raises ConfigurationError, and the old context stays."""
+        self.current = server_context(self._files, self._key_exchange)
+
+
+def _load(context: SSL.Context, files: TLSFiles) -> None:
+    path, advice = files.certificate, "a PEM certificate chain, leaf first"
+    try:
+        context.use_certificate_chain_file(bytes(files.certificate))
+        path, advice = files.key, "the certificate's private key in PEM"
+        context.use_privatekey_file(bytes(files.key))
+        context.check_privatekey()
+        path, advice = files.ca, "PEM certificates of the trusted authorities"
+        context.load_verify_locations(bytes(files.ca))
+        if files.crl is not None:
+            path, advice = files.crl, "PEM revocation lists of every authority"
+            _load_revoked(context, files.crl)
+    except (SSL.Error, crypto.Error, OSError, ValueError):
+        raise ConfigurationError(f"{path}: cannot be read as {advice}") from None
+
+
+def _load_revoked(context: SSL.Context, path: Path) -> None:
+    marker = b"-----BEGIN X509 CRL-----"
+    lists = [marker + part for part in path.read_bytes().split(marker)[1:]]
+    if not lists:
+        raise ValueError("no revocation list")
+    store = context.get_cert_store()
+    invariant(store is not None, "a context has a store")
+    if store is not None:
+        for text in lists:
+            store.add_crl(x509.load_pem_x509_crl(text))
+        store.set_flags(crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL)
+
+
+class TLSStream(trio.abc.Stream):
+    """One TLS connection. Before anything else, `do_handshake` must have returned.
+
+    Besides trio's interface there is a faster one for who reads and writes many small messages:
+    `wait_data`, then `take` or `take_into` while `has_data`; and `send_now`, completed by `flush`.
+    """
+
+    def __init__(
+        self, transport: trio.SocketStream, context: TLSContext, *, host: str | None = None
+    ) -> None:
+        """Takes the socket over. `host` names the server on outgoing connections, else None."""
+        self._socket = socket.socket(fileno=transport.socket.detach())
+        self._socket.setblocking(False)
+        self._key_exchange = context.key_exchange
+        self._host = host
+        self._connection = SSL.Connection(context.openssl, None)
+        if host is None:
+            self._connection.set_accept_state()
+        else:
+            self._connection.set_connect_state()
+            if parse_address(host) is None:
+                self._connection.set_tlsext_host_name(host.encode("idna"))
+        self._view = _scratch_view()
+        self._read_bytes = _READ_BYTES
+        self._last_read_full = False
+        self._meter = RecordMeter()
+        self._records = 0
+        self._silent_records = 0
+        self._finished = False
+        self._unsent: list[Buffer] = []
+        self._sending = False
+        self._closed = False
+        self.send_stalled_since: float | None = None
+        """When the peer last stopped taking bytes that wait for it (trio's clock), or None."""
+
+    # --- the handshake ---------------------------------------------------------------------
+
+    async def do_handshake(self) -> None:
+        """Brings TLS up; the peer is verified when this returns. The caller sets a time limit.
+
+        Raises:
+            AuthenticationFailed: the peer is not trusted, not the host that was dialled, or does
+                not offer the key exchange that is required. An alert has been sent.
+            trio.BrokenResourceError: the connection is lost, or does not speak TLS 1.3.
+        """
+        received = 0
+        while True:
+            try:
+                self._connection.do_handshake()
+                break
+            except SSL.WantReadError:
+                await self.flush()
+            except SSL.Error as error:
+                await self._say_farewell()
+                raise _mapped(error, handshake=True) from None
+            room = min(MAX_HANDSHAKE_BYTES - received, _READ_BYTES)
+            if room == 0:
+                raise trio.BrokenResourceError("the handshake is too large")
+            received += await self._fill(room)
+        await self.flush()
+        self._check_peer()
+
+    def _check_peer(self) -> None:
+        if self._key_exchange == "required" and self.group_name != HYBRID_GROUP:
+            raise AuthenticationFailed(f"the peer does not offer {HYBRID_GROUP}")
+        if self._host is not None:
+            check_server_certificate(self._peer_certificate(), self._host)
+
+    def _peer_certificate(self) -> x509.Certificate:
+        certificate = self._connection.get_peer_certificate(as_cryptography=True)
+        if certificate is None:
+            raise AuthenticationFailed("the peer has no certificate")
+        return certificate
+
+    @property
+    def peer_certificate_der(self) -> bytes:
+        """The peer's verified certificate."""
+        return self._peer_certificate().public_bytes(Encoding.DER)
+
+    @property
+    def group_name(self) -> str | None:
+        """The key exchange that was negotiated, by its IANA name."""
+        return self._connection.get_group_name()
+
+    @property
+    def peer_address(self) -> str:
+        """The peer's IP address."""
+        return str(self._socket.getpeername()[0])
+
+    # --- receiving -------------------------------------------------------------------------
+
+    @property
+    def has_data(self) -> bool:
+        """True when `take` may find bytes without waiting."""
+        return self._records > 0
+
+    async def wait_data(self) -> bool:
+        """Waits for `has_data`; False when the peer has ended its side with close_notify.
+
+        Raises:
+            trio.BrokenResourceError: the connection was lost or cut, or broke the protocol.
+        """
+        if self._records:
+            await trio.lowlevel.checkpoint()
+        while not self._records and not self._finished:
+            await self._fill(self._read_bytes)
+        return not self._finished
+
+    def take(self) -> bytes:
+        """The bytes of the next record that has arrived; none when it held nothing for us."""
+        try:
+            data = self._connection.recv(MAX_PLAINTEXT_BYTES)
+        except SSL.Error as error:
+            self._not_data(error)
+            return b""
+        self._records -= 1
+        self._silent_records = 0
+        return data
+
+    def take_into(self, room: memoryview) -> int:
+        """Decrypts records that have arrived straight into `room`; the number of bytes put there."""
+        taken = 0
+        size = len(room)
+        connection = self._connection
+        try:
+            while taken < size and self._records:
+                wanted = min(size - taken, MAX_PLAINTEXT_BYTES)
+                taken += connection.recv_into(room[taken:], wanted)
+                if wanted == MAX_PLAINTEXT_BYTES or not connection.pending():
+                    self._records -= 1
+        except SSL.Error as error:
+            self._not_data(error)
+        if taken:
+            self._silent_records = 0
+        return taken
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """At most one record's bytes, or b"" after close_notify (`trio.abc.ReceiveStream`)."""
+        while await self.wait_data():
+            if max_bytes is None or max_bytes >= MAX_PLAINTEXT_BYTES:
+                data = self.take()
+            else:
+                room = bytearray(max_bytes)
+                data = bytes(memoryview(room)[: self.take_into(memoryview(room))])
+            if data:
+                return data
+        return b""
+
+    async def receive_into(self, room: memoryview) -> int:
+        """As `receive_some`, into `room`, which is not empty; 0 after close_notify."""
+        while await self.wait_data():
+            taken = self.take_into(room)
+            if taken:
+                return taken
+        return 0
+
+    async def _fill(self, limit: int) -> int:
+        """Gives OpenSSL what the socket has, after waiting for it; always a checkpoint."""
+        if self._last_read_full:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._readable()
+        while True:
+            try:
+                count = self._socket.recv_into(self._view, limit)
+                break
+            except BlockingIOError:
+                await self._readable()
+            except OSError as error:
+                raise self._lost(error) from None
+        if count == 0:
+            raise trio.BrokenResourceError("the peer cut the connection without ending it")
+        self._last_read_full = count == limit
+        if self._last_read_full and limit == _READ_BYTES:
+            self._read_bytes = _LARGE_READ_BYTES
+        data = self._view[:count]
+        self._connection.bio_write(data)
+        self._records += self._meter.feed(data)
+        return count
+
+    async def _readable(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError("this side closed the connection")
+        await trio.lowlevel.wait_readable(self._socket)
+
+    def _not_data(self, error: SSL.Error) -> None:
+        """OpenSSL has used up what it was given without a byte for us."""
+        self._records = 0
+        if isinstance(error, SSL.ZeroReturnError):
+            self._finished = True
+            return
+        if not isinstance(error, SSL.WantReadError):
+            self._drain()
+            self._push()
+            raise _mapped(error, handshake=False) from None
+        # Key updates and the like; each may cost us an answer, so an endless row is refused.
+        self._silent_records += 1
+        if self._silent_records > MAX_SILENT_RECORDS:
+            raise trio.BrokenResourceError("the peer sends too many messages of TLS itself")
+        self._drain()
+        self._push()
+
+    # --- sending ---------------------------------------------------------------------------
+
+    def send_now(self, data: Buffer) -> bool:
+        """Encrypts `data`, of moderate size, and gives the socket what it takes at once.
+
+        Returns:
+            True when everything is on its way; else `flush` must be awaited for the rest.
+        """
+        self._seal(data)
+        return self._push()
+
+    async def send_many(self, buffers: Sequence[Buffer]) -> None:
+        """Sends buffers in order; small ones share records, large ones are not copied.
+
+        A checkpoint only where it has to wait, or between steps of a long send.
+        """
+        await self.flush()
+        for step, data in enumerate(_steps(buffers)):
+            if step:
+                await trio.lowlevel.checkpoint()
+            self._seal(data)
+            await self.flush()
+
+    async def send_all(self, data: Buffer) -> None:
+        """Sends all of `data` (`trio.abc.SendStream`)."""
+        await trio.lowlevel.checkpoint()
+        await self.send_many((data,))
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Waits until the socket takes bytes (`trio.abc.SendStream`)."""
+        await self.flush()
+        await trio.lowlevel.wait_writable(self._socket)
+
+    async def flush(self) -> None:
+        """Waits until all ciphertext made so far is in the socket; one task at a time."""
+        self._drain()
+        while not self._push():
+            invariant(not self._sending, "one task at a time sends")
+            self._sending = True
+            try:
+                await trio.lowlevel.wait_writable(self._socket)
+            finally:
+                self._sending = False
+
+    def _seal(self, data: Buffer) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError("this side closed the connection")
+        size = len(data)
+        if size == 0:
+            return
+        try:
+            written = self._connection.send(data)
+        except SSL.Error as error:
+            raise _mapped(error, handshake=False) from None
+        invariant(written == size, "a memory BIO takes every byte")
+        self._drain(sealed_bytes(size))
+
+    def _drain(self, expected: int = 0) -> None:
+        """Moves ciphertext out of OpenSSL.
+
+        A read that falls short of what it asked for emptied the BIO, so asking for a little more
+        than is expected spares the exception that an empty one raises.
+        """
+        while True:
+            wanted = min(_BIO_READ_BYTES, expected + 64) if expected else _BIO_READ_BYTES
+            try:
+                data = self._connection.bio_read(wanted)
+            except SSL.WantReadError:
+                return
+            self._unsent.append(data)
+            expected = max(0, expected - len(data))
+            if len(data) < wanted:
+                return
+
+    def _push(self) -> bool:
+        """Gives the socket what it takes of the ciphertext; True when none is left."""
+        while self._unsent:
+            waiting = self._unsent
+            try:
+                sent = (
+                    self._socket.send(waiting[0])
+                    if len(waiting) == 1
+                    else self._socket.sendmsg(waiting[:64])
+                )
+            except BlockingIOError:
+                if self.send_stalled_since is None:
+                    self.send_stalled_since = trio.current_time()
+                return False
+            except OSError as error:
+                raise self._lost(error) from None
+            self.send_stalled_since = None
+            while waiting and sent >= len(waiting[0]):
+                sent -= len(waiting.pop(0))
+            if sent:
+                waiting[0] = memoryview(waiting[0])[sent:]
+        return True
+
+    # --- the end ---------------------------------------------------------------------------
+
+    async def aclose(self) -> None:
+        """Says close_notify, as far as the socket takes it, and closes."""
+        if self._closed:
+            await trio.lowlevel.checkpoint()
+            return
+        try:
+            self._connection.shutdown()
+        except SSL.Error:
+            pass  # A connection that never came up, or has failed, has nothing to end.
+        try:
+            await self._say_farewell()
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Closes at once, and says nothing."""
+        if not self._closed:
+            self._closed = True
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+
+    async def _say_farewell(self) -> None:
+        """Sends what is left, and lets the peer read it.
+
+        Closing a socket with unread bytes resets the connection, and the reset overtakes the last
+        alert or reply; so what the peer still sends is thrown away unread, for a short while.
+        """
+        with trio.move_on_after(MAX_CLOSE_S):
+            try:
+                await self.flush()
+                if self._finished:
+                    return
+                self._socket.shutdown(socket.SHUT_WR)
+                for _ in range(MAX_SILENT_RECORDS):
+                    await trio.lowlevel.wait_readable(self._socket)
+                    if not self._socket.recv_into(self._view, _READ_BYTES):
+                        return
+            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+
+    def _lost(self, error: OSError) -> Exception:
+        if self._closed:
+            return trio.ClosedResourceError("this side closed the connection")
+        return trio.BrokenResourceError(f"the connection is lost: {error.strerror}")
+
+
+async def connect(host: str, port: int, context: TLSContext) -> TLSStream:
+    """A verified connection to a server, within MAX_HANDSHAKE_S.
+
+    Raises:
+        AuthenticationFailed: the server is not who it must be, or refuses this client by an alert.
+        trio.BrokenResourceError: it cannot be reached, or is lost on the way.
+    """
+    try:
+        with trio.fail_after(MAX_HANDSHAKE_S):
+            transport = await trio.open_tcp_stream(host, port)
+            stream = TLSStream(transport, context, host=host)
+            try:
+                await stream.do_handshake()
+            except BaseException:
+                stream.abandon()
+                raise
+            return stream
+    except OSError as error:
+        raise trio.BrokenResourceError(f"cannot connect to {host}:{port}: {error}") from None
+    except trio.TooSlowError:
+        raise trio.BrokenResourceError(f"{host}:{port} does not answer") from None
+
+
+def _steps(buffers: Sequence[Buffer]) -> Iterator[Buffer]:
+    """Joins small buffers and cuts large ones, so that each step is worth its calls."""
+    small = bytearray()
+    for buffer in buffers:
+        if len(buffer) <= _SMALL_BUFFER_BYTES:
+            small += buffer
+            if len(small) >= _SEAL_BYTES:
+                yield small
+                small = bytearray()
+            continue
+        if small:
+            yield small
+            small = bytearray()
+        view = memoryview(buffer)
+        for start in range(0, len(view), _SEAL_BYTES):
+            yield view[start : start + _SEAL_BYTES]
+    if small:
+        yield small
+
+
+def _mapped(error: SSL.Error, *, handshake: bool) -> Exception:
+    """OpenSSL's reason, which names what was wrong and holds no peer's bytes, as our own error."""
+    details = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    reason = ", ".join(str(detail[-1]) for detail in details) or "the connection was cut"
+    # In TLS 1.3 a client's handshake is over before the server judges its certificate, so the
+    # server's refusal arrives as an alert in place of the first reply.
+    if any(word in reason for word in _CERTIFICATE_ALERTS) and (handshake or "alert" in reason):
+        return AuthenticationFailed(f"TLS: {reason}")
+    return trio.BrokenResourceError(f"TLS: {reason}")
+
+
+def _scratch_view() -> memoryview:
+    """Where sockets are read into: one buffer for all connections of a run.
+
+    No task waits between a read into it and the BIO's copy out of it.
+    """
+    try:
+        scratch = _scratch.get()
+    except LookupError:
+        scratch = bytearray(_LARGE_READ_BYTES)
+        _scratch.set(scratch)
+    return memoryview(scratch)
