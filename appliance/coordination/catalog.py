@@ -1,0 +1,146 @@
+"""The cluster's catalogue: topics, producer ids, the policy and the nodes.
+
+Rules: deterministic. The same commands in the same order make the same catalogue on every node and
+at every replay; whatever a command asks that cannot be had leaves everything as it was and says so.
+Policies of every version are text that was checked before it was proposed; the catalogue does not
+read it.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import assert_never
+
+from appliance.coordination.commands import (
+    AllocateProducerIds,
+    CatalogCommand,
+    CommandRefused,
+    CreateTopic,
+    DeleteTopic,
+    NodeRegistered,
+    Outcome,
+    PolicySet,
+    ProducerIds,
+    RegisterNode,
+    SetPolicy,
+    Topic,
+    TopicCreated,
+    TopicDeleted,
+)
+from appliance.errors import ErrorCode
+from appliance.limits import (
+    MAX_PARTITIONS,
+    MAX_PARTITIONS_PER_TOPIC,
+    MAX_POLICY_BYTES,
+    MAX_TOPICS,
+)
+from appliance.types import NodeId, ProducerId, TopicId, TopicName
+
+MAX_PRODUCER_ID = (1 << 63) - 1
+
+
+class Catalog:
+    """Applied state; read through views that follow it."""
+
+    def __init__(self) -> None:
+        self._topics: dict[TopicName, Topic] = {}
+        self._names: dict[TopicId, TopicName] = {}
+        self._nodes: dict[NodeId, RegisterNode] = {}
+        self._partition_count = 0
+        self._next_producer_id = ProducerId(0)
+        self._policy_version = 0
+        self._policy_text = ""
+
+    @property
+    def topics(self) -> Mapping[TopicName, Topic]:
+        """Every topic by its name."""
+        return MappingProxyType(self._topics)
+
+    @property
+    def names(self) -> Mapping[TopicId, TopicName]:
+        """Every topic's name by its id."""
+        return MappingProxyType(self._names)
+
+    @property
+    def nodes(self) -> Mapping[NodeId, RegisterNode]:
+        """Every node as it last registered."""
+        return MappingProxyType(self._nodes)
+
+    @property
+    def policy(self) -> tuple[int, str]:
+        """(version, text); version 0 is 'none was ever set'."""
+        return self._policy_version, self._policy_text
+
+    def apply(self, command: CatalogCommand) -> Outcome:
+        """Takes the next command of the log."""
+        match command:
+            case CreateTopic():
+                return self._create(command)
+            case DeleteTopic():
+                return self._delete(command)
+            case AllocateProducerIds():
+                return self._allocate(command)
+            case SetPolicy():
+                return self._set_policy(command)
+            case RegisterNode():
+                self._nodes[command.node] = command
+                return NodeRegistered(command.node)
+            case _:
+                assert_never(command)
+
+    def judge_new_topic(self, name: TopicName, partition_count: int) -> CommandRefused | None:
+        """Why a topic cannot be made now, or None; asked before and at apply."""
+        if name in self._topics:
+            return CommandRefused(ErrorCode.TOPIC_ALREADY_EXISTS, f"topic '{name}' exists")
+        if not 0 < partition_count <= MAX_PARTITIONS_PER_TOPIC:
+            return CommandRefused(
+                ErrorCode.INVALID_PARTITIONS,
+                f"a topic has 1 to {MAX_PARTITIONS_PER_TOPIC} partitions",
+            )
+        if len(self._topics) >= MAX_TOPICS:
+            return CommandRefused(ErrorCode.POLICY_VIOLATION, f"there are {MAX_TOPICS} topics")
+        if self._partition_count + partition_count > MAX_PARTITIONS:
+            return CommandRefused(
+                ErrorCode.POLICY_VIOLATION, f"there would be over {MAX_PARTITIONS} partitions"
+            )
+        return None
+
+    def _create(self, command: CreateTopic) -> Outcome:
+        refusal = self.judge_new_topic(command.name, len(command.partitions))
+        if refusal is not None:
+            return refusal
+        if command.topic in self._names:
+            return CommandRefused(ErrorCode.INVALID_REQUEST, "the topic's id is taken")
+        topic = Topic(command.topic, command.name, command.partitions, command.settings)
+        self._topics[topic.name] = topic
+        self._names[topic.topic] = topic.name
+        self._partition_count += len(topic.partitions)
+        return TopicCreated(topic)
+
+    def _delete(self, command: DeleteTopic) -> Outcome:
+        name = self._names.pop(command.topic, None)
+        if name is None:
+            return CommandRefused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic")
+        topic = self._topics.pop(name)
+        self._partition_count -= len(topic.partitions)
+        return TopicDeleted(topic)
+
+    def _allocate(self, command: AllocateProducerIds) -> Outcome:
+        first = self._next_producer_id
+        if command.count < 1 or first + command.count > MAX_PRODUCER_ID:
+            return CommandRefused(ErrorCode.INVALID_REQUEST, "producer ids have run out")
+        self._next_producer_id = ProducerId(first + command.count)
+        return ProducerIds(first, command.count)
+
+    def _set_policy(self, command: SetPolicy) -> Outcome:
+        if command.expected_version != self._policy_version:
+            return CommandRefused(
+                ErrorCode.INVALID_UPDATE_VERSION,
+                f"version {self._policy_version} is in force, not {command.expected_version}",
+            )
+        if len(command.text.encode()) > MAX_POLICY_BYTES:
+            return CommandRefused(
+                ErrorCode.INVALID_REQUEST, f"a policy has at most {MAX_POLICY_BYTES} bytes"
+            )
+        self._policy_version += 1
+        self._policy_text = command.text
+        return PolicySet(self._policy_version)
