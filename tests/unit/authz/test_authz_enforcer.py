@@ -129,9 +129,9 @@ def test_one_more_deny_never_grants_and_one_more_allow_never_refuses(lines, extr
     "name",
     [
         "*", "demo*", "demo-?", "demo-[a]", "demo.*", "^.*$", "(a+)+$", "demo-1\n", "demo-1\r\n",
-        "demo-1,allow", 'demo-1"', "demo-1'", "demo-1\\", "demo-1 ", " demo-1", "DEMO-1", "demo\u20101",
-        "d\u0435mo-1", "demo-1\x00", "demo-1\u200b", "p.name", "r.name", "eval(p.sub)", "%2a", "",
-        "{{1}}", "demo-1;p, User:a, READ, TOPIC, *, allow",
+        "demo-1,allow", 'demo-1"', "demo-1'", "demo-1\\", "demo-1 ", " demo-1", "DEMO-1",
+        "demo\u20101", "d\u0435mo-1", "demo-1\x00", "demo-1\u200b", "p.name", "r.name",
+        "eval(p.sub)", "%2a", "", "{{1}}", "demo-1;p, User:a, READ, TOPIC, *, allow",
     ],
 )  # fmt: skip
 def test_a_name_never_acts_as_a_pattern(name: str) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import sys
 
 import pytest
 
@@ -302,3 +303,22 @@ def test_the_gate_names_its_policy(bench) -> None:
     assert isinstance(gate, Gate)
     assert gate.policy_version == 1
     assert gate.compiled_in_s == 0.0
+
+
+def test_a_decision_that_was_made_before_costs_few_steps(bench) -> None:
+    """Python calls stand for time, which the machine's other load would change."""
+    rig = bench(SOME)
+    request = produce("demo")
+    rig.judge("alice", request)
+    calls = 0
+
+    def counted(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(counted)
+    try:
+        rig.gate.judge(ALICE, request, listener="native", address="127.0.0.1")
+    finally:
+        sys.setprofile(None)
+    assert calls <= 16
