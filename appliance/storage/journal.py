@@ -1,0 +1,205 @@
+"""A sealed, append-only file of small records: the node journal and the audit log.
+
+Rules: `append` returns when its records are durable; whatever arrives while a sync runs goes into
+the next one; one write or sync that fails ends the journal for good. Its file is found by its own
+name, chained from `GENESIS`, and every start adds an extent.
+
+A flush is one frame, and its file appears with its first frame whole. So an unreadable first frame
+is damage, and so is an unreadable frame that has another behind it: no crash leaves either.
+"""
+
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from appliance.crypto.aead import NONCE_RANDOM_BYTES
+from appliance.crypto.chain import GENESIS, TagChain
+from appliance.crypto.keyring import SALT_BYTES
+from appliance.crypto.sealed import (
+    NO_FRAME,
+    PREAMBLE_BYTES,
+    ExtentWriter,
+    FrameKind,
+    Place,
+    Preamble,
+    sealed_bytes,
+)
+from appliance.errors import DamageDetected, StorageError
+from appliance.invariant import invariant
+from appliance.limits import MAX_FRAME_PAYLOAD_BYTES, MAX_JOURNAL_RECORD_BYTES
+from appliance.ports import Entropy, SecretKey
+from appliance.storage.blockfile import BlockFile, Disk
+from appliance.storage.segment import SegmentReader, SegmentWriter, Tail, keep_aside
+
+_LENGTH: Final = struct.Struct(">I")
+BEGINNING: Final = Tail(position=0, tag=GENESIS, frame=NO_FRAME, next_extent=0)
+
+
+class FileJournal:
+    """One journal; see `ports.SealedJournal`."""
+
+    def __init__(self, file: BlockFile, writer: SegmentWriter, reader: SegmentReader) -> None:
+        """For `open_journal`, which has verified what the file holds."""
+        self._file = file
+        self._writer = writer
+        self._reader = reader
+        self._waiting: list[bytes] = []
+        self._round = trio.Event()
+        self._flushing = False
+        self._accepted = 0
+        self._durable = 0
+        self._failure: StorageError | None = None
+
+    @property
+    def end(self) -> int:
+        """Length of what has been written."""
+        return self._writer.position
+
+    async def append(self, records: Sequence[bytes]) -> None:
+        """Returns when the records are durable; concurrent calls share one sync."""
+        for record in records:
+            invariant(len(record) <= MAX_JOURNAL_RECORD_BYTES, "a journal record keeps its bound")
+        self._refuse_if_failed()
+        self._waiting.extend(records)
+        self._accepted += len(records)
+        mine = self._accepted
+        while self._durable < mine:
+            if self._flushing:
+                await self._round.wait()
+            else:
+                with trio.CancelScope(shield=True):
+                    await self._flush()
+            if self._durable < mine:
+                self._refuse_if_failed()
+
+    async def _flush(self) -> None:
+        """Writes one frame of what waits, and wakes whoever waited for it."""
+        self._flushing = True
+        count = _fitting(self._waiting)
+        records, self._waiting = self._waiting[:count], self._waiting[count:]
+        try:
+            await self._write(records)
+            self._durable += count
+        except StorageError as failure:
+            self._failure = failure
+        finally:
+            self._flushing = False
+            done, self._round = self._round, trio.Event()
+            done.set()
+
+    async def _write(self, records: Sequence[bytes]) -> None:
+        flush = self._writer.lay_out([(FrameKind.RECORDS, len(records), _framed(records))])
+
+        def write_and_sync() -> None:
+            self._file.reserve(flush.position + len(flush.buffer))
+            self._file.write(flush.position, flush.buffer)
+            self._file.sync()
+
+        await trio.to_thread.run_sync(write_and_sync)
+        self._writer.synced(flush.last)
+
+    async def read_all(self) -> list[bytes]:
+        """Every record from the first, verified; raises DamageDetected."""
+        end = self._writer.position
+
+        def read() -> list[bytes]:
+            records = []
+            for frame in self._reader.scan(BEGINNING, end):
+                if frame.preamble.kind is FrameKind.RECORDS:
+                    records += _unframed(frame.content, frame.preamble.count)
+            if self._reader.tail.position != end:
+                raise DamageDetected("a journal cannot be read to its end")
+            return records
+
+        return await trio.to_thread.run_sync(read)
+
+    async def close(self) -> None:
+        """Seals a stop frame and lets go of the file."""
+        with trio.CancelScope(shield=True):
+            while self._flushing:
+                await self._round.wait()
+            if self._failure is None:
+                flush = self._writer.lay_out([(FrameKind.STOP, 0, bytearray(PREAMBLE_BYTES))])
+
+                def write_and_sync() -> None:
+                    self._file.write(flush.position, flush.buffer)
+                    self._file.sync()
+
+                await trio.to_thread.run_sync(write_and_sync)
+                self._failure = StorageError("the journal is closed")
+            self._file.close()
+
+    def _refuse_if_failed(self) -> None:
+        if self._failure is not None:
+            raise StorageError(f"nothing more is recorded: {self._failure}")
+
+
+def open_journal(
+    disk: Disk, name: str, *, place: Place, key: SecretKey, entropy: Entropy
+) -> FileJournal:
+    """Opens a journal, or makes it. Blocks. Raises DamageDetected, StorageError."""
+    directory, _, base = name.rpartition("/")
+    if base not in disk.names(directory):
+        disk.replace(name, _first_flush(place, key, entropy))
+    file = disk.open(name)
+    reader = SegmentReader(file, place=place, key=key, first_tag=GENESIS)
+    end = file.size()
+    for _ in reader.scan(BEGINNING, end):
+        pass  # verifying is what this is for
+    reader.judge_tail(end, 0)
+    if reader.tail.frame == NO_FRAME or reader.frames_seem_to_follow(end):
+        raise DamageDetected(f"file {place.file} cannot be read, and what cannot was durable")
+    keep_aside(file, reader.tail.position, lambda torn: disk.replace(f"{name}.torn", torn))
+    writer = SegmentWriter(file, place=place, key=key, tail=reader.tail, entropy=entropy)
+    return FileJournal(file, writer, reader)
+
+
+def _first_flush(place: Place, key: SecretKey, entropy: Entropy) -> bytes:
+    """What a new file appears with: an extent that holds no records."""
+    extent = ExtentWriter(
+        place=place,
+        key=key,
+        number=0,
+        salt=entropy.random_bytes(SALT_BYTES),
+        chain=TagChain(GENESIS),
+    )
+    plaintext = bytearray(Preamble(FrameKind.RECORDS, 0, NO_FRAME).encode())
+    sealed = bytearray(sealed_bytes(len(plaintext)))
+    random = entropy.random_bytes(NONCE_RANDOM_BYTES)
+    extent.seal_frame(plaintext, random, memoryview(sealed), 0)
+    return extent.header.encode() + bytes(sealed)
+
+
+def _fitting(records: Sequence[bytes]) -> int:
+    """How many of the first records one frame takes."""
+    held = 0
+    for count, record in enumerate(records):
+        held += _LENGTH.size + len(record)
+        if held > MAX_FRAME_PAYLOAD_BYTES:
+            return count
+    return len(records)
+
+
+def _framed(records: Sequence[bytes]) -> bytearray:
+    plaintext = bytearray(PREAMBLE_BYTES)
+    for record in records:
+        plaintext += _LENGTH.pack(len(record))
+        plaintext += record
+    return plaintext
+
+
+def _unframed(content: memoryview, count: int) -> list[bytes]:
+    records = []
+    at = 0
+    for _ in range(count):
+        if len(content) - at < _LENGTH.size:
+            raise DamageDetected("a journal frame is shorter than its records")
+        (length,) = _LENGTH.unpack_from(content, at)
+        at += _LENGTH.size
+        if length > len(content) - at:
+            raise DamageDetected("a journal frame is shorter than its records")
+        records.append(bytes(content[at : at + length]))
+        at += length
+    return records

@@ -1,0 +1,130 @@
+"""What a log's frames hold: entry headers first, then all payloads, contiguous.
+
+    content = entry header (40 bytes)* | payload*
+
+So the batches of a frame are one slice. Big-endian; `docs/formats.md` has every byte.
+"""
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from appliance.crypto.sealed import PREAMBLE_BYTES
+from appliance.errors import DamageDetected
+from appliance.types import (
+    Entry,
+    EntryHeader,
+    EntryKind,
+    Index,
+    Offset,
+    Term,
+    TimestampMs,
+)
+
+ENTRY_FORMAT: Final = 1
+_ENTRY: Final = struct.Struct(">BBHIQIqQi")
+ENTRY_HEADER_BYTES: Final = _ENTRY.size
+
+Stamp = Callable[[memoryview, EntryHeader], None]
+"""Writes base offset and leader epoch into the copy of a batch that is about to be sealed."""
+
+
+def entry_bytes(entry: Entry) -> int:
+    """What an entry takes of a frame."""
+    return ENTRY_HEADER_BYTES + entry.header.payload_bytes
+
+
+def lay_out(entries: Sequence[Entry], stamp: Stamp) -> bytearray:
+    """A frame's plaintext, its preamble left free; payloads are copied here and nowhere else."""
+    heads = len(entries) * ENTRY_HEADER_BYTES
+    size = PREAMBLE_BYTES + heads + sum(entry.header.payload_bytes for entry in entries)
+    plaintext = bytearray(size)
+    view = memoryview(plaintext)
+    head_at, payload_at = PREAMBLE_BYTES, PREAMBLE_BYTES + heads
+    for entry in entries:
+        header = entry.header
+        _ENTRY.pack_into(
+            plaintext,
+            head_at,
+            ENTRY_FORMAT,
+            header.kind,
+            0,
+            header.payload_bytes,
+            header.index,
+            header.term,
+            header.leader_time_ms,
+            header.base_offset,
+            header.last_offset_delta,
+        )
+        head_at += ENTRY_HEADER_BYTES
+        payload = view[payload_at : payload_at + header.payload_bytes]
+        payload[:] = entry.payload
+        if header.kind is EntryKind.BATCH:
+            stamp(payload, header)
+        payload_at += header.payload_bytes
+    return plaintext
+
+
+def read_headers(content: memoryview, count: int) -> list[EntryHeader]:
+    """The entry headers of a verified frame; raises DamageDetected if they do not fill it."""
+    if count * ENTRY_HEADER_BYTES > len(content):
+        raise DamageDetected("a frame is shorter than its entry headers")
+    headers = []
+    size = count * ENTRY_HEADER_BYTES
+    for at in range(0, size, ENTRY_HEADER_BYTES):
+        version, kind, _, length, index, term, time_ms, base, delta = _ENTRY.unpack_from(
+            content, at
+        )
+        if version != ENTRY_FORMAT or kind > EntryKind.GAP:
+            raise DamageDetected(f"an entry of format {version} and kind {kind}")
+        size += length
+        headers.append(
+            EntryHeader(
+                EntryKind(kind),
+                Index(index),
+                Term(term),
+                TimestampMs(time_ms),
+                Offset(base),
+                delta,
+                length,
+            )
+        )
+    if size != len(content):
+        raise DamageDetected("a frame's entries do not fill it")
+    return headers
+
+
+def entries_of(content: memoryview, headers: Sequence[EntryHeader]) -> list[Entry]:
+    """The entries of a frame; payloads are views into it."""
+    at = len(headers) * ENTRY_HEADER_BYTES
+    entries = []
+    for header in headers:
+        entries.append(Entry(header, content[at : at + header.payload_bytes]))
+        at += header.payload_bytes
+    return entries
+
+
+def batches_between(
+    content: memoryview, headers: Sequence[EntryHeader], start: Offset, end: Offset
+) -> tuple[memoryview | None, Offset, Offset]:
+    """The batches with records in [start, end), as few slices as the frame allows: one.
+
+    Returns (slice or None, its base offset, the offset after it). A frame whose batches are parted
+    by other entries with payloads is cut at the first such entry; the caller reads on from there.
+    """
+    at = len(headers) * ENTRY_HEADER_BYTES
+    first: int | None = None
+    base = following = start
+    stop = at
+    for header in headers:
+        wanted = header.kind is EntryKind.BATCH and header.next_offset > start
+        if wanted and header.next_offset <= end:
+            if first is None:
+                first, base = at, header.base_offset
+            stop, following = at + header.payload_bytes, header.next_offset
+        elif first is not None and header.payload_bytes:
+            break
+        at += header.payload_bytes
+    if first is None:
+        return None, start, start
+    return content[first:stop], base, following

@@ -1,0 +1,298 @@
+"""One sealed data file on a disk: frames are sealed into flushes, found again, and verified.
+
+Rules (DESIGN section 5):
+
+- Opening for append starts a new extent, and so does going on after a write that failed.
+- A flush is laid out in one buffer and written with one call; what it holds is known durable only
+  after the sync, and each frame names the last frame of the flush before it.
+- A scan stops at the first frame that cannot be read. What a later frame or a mark proves durable
+  is damage; anything else is a torn tail, which is kept aside and cut.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+
+from appliance.crypto.aead import NONCE_RANDOM_BYTES, TAG_BYTES, TagMismatch
+from appliance.crypto.chain import TagChain
+from appliance.crypto.keyring import SALT_BYTES
+from appliance.crypto.sealed import (
+    EXTENT_HEADER_BYTES,
+    FRAME_HEADER_BYTES,
+    NO_FRAME,
+    PREAMBLE_BYTES,
+    ExtentReader,
+    ExtentWriter,
+    FrameKind,
+    FrameRef,
+    Place,
+    Preamble,
+    read_extent_header,
+    read_frame_header,
+    read_preamble,
+    sealed_bytes,
+)
+from appliance.crypto.verdict import TailJudge
+from appliance.errors import DamageDetected
+from appliance.limits import MAX_SEALED_FRAME_BYTES, MIB
+from appliance.ports import Entropy, SecretKey
+from appliance.storage.blockfile import BlockFile
+
+_WINDOW_BYTES = 8 * MIB
+
+
+class Tail(msgspec.Struct, frozen=True):
+    """Where a file ends: what the next frame is chained to, and where it goes."""
+
+    position: int
+    tag: bytes
+    frame: FrameRef
+    """The last frame that verified, or NO_FRAME."""
+    next_extent: int
+
+
+class Frame(msgspec.Struct, frozen=True, gc=False):
+    """A verified frame: where it stands, and its plaintext without the preamble."""
+
+    ref: FrameRef
+    position: int
+    end: int
+    preamble: Preamble
+    content: memoryview
+
+
+class Flush(msgspec.Struct, frozen=True):
+    """Frames laid out for one write; `buffer` is valid until the next flush is laid out."""
+
+    position: int
+    buffer: memoryview
+    last: FrameRef
+
+
+class SegmentWriter:
+    """Appends to one file; begins with a new extent."""
+
+    def __init__(
+        self,
+        file: BlockFile,
+        *,
+        place: Place,
+        key: SecretKey,
+        tail: Tail,
+        entropy: Entropy,
+    ) -> None:
+        """Goes on at `tail`, which a scan has found, or where an empty file begins."""
+        self._file = file
+        self._place = place
+        self._key = key
+        self._entropy = entropy
+        self._chain = TagChain(tail.tag)
+        self._position = tail.position
+        self._durable = tail.frame
+        self._next_extent = tail.next_extent
+        self._extent: ExtentWriter | None = None
+        self._buffers = (bytearray(), bytearray())
+
+    @property
+    def position(self) -> int:
+        """Where the next flush will begin: the length of the file without reserved space."""
+        return self._position
+
+    @property
+    def tag(self) -> bytes:
+        """The tag that the next frame will bind."""
+        return self._chain.tag
+
+    def lay_out(
+        self, frames: Sequence[tuple[FrameKind, int, bytearray]], *, after: FrameRef | None = None
+    ) -> Flush:
+        """Seals frames for one write, in this order.
+
+        Args:
+            frames: (kind, entry count, plaintext), where the plaintext's first PREAMBLE_BYTES are
+                left free for the preamble.
+            after: the last frame of the flush that will have been synced before this one is
+                written, if it is not yet; by default what `synced` was told last.
+        """
+        durable = self._durable if after is None else after
+        extent, head = self._open_extent()
+        size = len(head) + sum(sealed_bytes(len(plaintext)) for _, _, plaintext in frames)
+        out = self._buffer_of(size)
+        out[: len(head)] = head
+        at = len(head)
+        last = durable
+        for kind, count, plaintext in frames:
+            last = extent.next_frame
+            plaintext[:PREAMBLE_BYTES] = Preamble(kind, count, durable).encode()
+            random = self._entropy.random_bytes(NONCE_RANDOM_BYTES)
+            at = extent.seal_frame(plaintext, random, out, at)
+        flush = Flush(self._position, out, last)
+        self._position += size
+        return flush
+
+    def synced(self, last: FrameRef) -> None:
+        """Learns that a flush ending in this frame is durable."""
+        self._durable = last
+
+    def _open_extent(self) -> tuple[ExtentWriter, bytes]:
+        """The extent to seal in, and its header if it begins here."""
+        if self._extent is not None and not self._extent.spent:
+            return self._extent, b""
+        self._extent = ExtentWriter(
+            place=self._place,
+            key=self._key,
+            number=self._next_extent,
+            salt=self._entropy.random_bytes(SALT_BYTES),
+            chain=self._chain,
+        )
+        self._next_extent += 1
+        return self._extent, self._extent.header.encode()
+
+    def _buffer_of(self, size: int) -> memoryview:
+        """Two buffers take turns: one is sealed into while the other is being written."""
+        self._buffers = (self._buffers[1], self._buffers[0])
+        buffer = self._buffers[0]
+        if len(buffer) < size:
+            buffer = bytearray(size)
+            self._buffers = (buffer, self._buffers[1])
+        return memoryview(buffer)[:size]
+
+
+class SegmentReader:
+    """Verifies frames of one file, from its beginning or from a place that is known."""
+
+    def __init__(self, file: BlockFile, *, place: Place, key: SecretKey, first_tag: bytes) -> None:
+        """`first_tag` is what the file's first frame is chained to."""
+        self._file = file
+        self._place = place
+        self._key = key
+        self._first_tag = first_tag
+        self._extents: dict[int, ExtentReader] = {}
+
+    def scan(self, start: Tail, end: int) -> Iterator[Frame]:
+        """Frames from `start` on, in order, until `end` or one that cannot be read.
+
+        The last value of `tail` then says where reading stopped.
+        """
+        self.tail = start
+        self._reader: ExtentReader | None = None
+        while self.tail.position < end:
+            frame = self._next(end)
+            if frame is None:
+                return
+            yield frame
+
+    def _next(self, end: int) -> Frame | None:
+        position = self.tail.position
+        head = self._read(position, min(EXTENT_HEADER_BYTES, end - position))
+        extent = read_extent_header(head, 0)
+        if extent is not None:
+            return self._enter(extent.number, position, end)
+        header = read_frame_header(head, 0)
+        if header is None or self._reader is None or position + header.frame_bytes > end:
+            return None
+        if header.number != self.tail.frame.number + 1 and self.tail.frame.extent == (
+            self._reader.header.number
+        ):
+            return None
+        sealed = self._read(position + FRAME_HEADER_BYTES, header.length)
+        if len(sealed) < header.length:
+            return None
+        plaintext = bytearray(header.plaintext_bytes)
+        try:
+            self._reader.open_frame(header, sealed, self.tail.tag, memoryview(plaintext))
+            preamble = read_preamble(plaintext)
+        except (TagMismatch, ValueError):
+            return None
+        ref = FrameRef(self._reader.header.number, header.number)
+        after = position + header.frame_bytes
+        tag = bytes(sealed[-TAG_BYTES:])
+        self.tail = Tail(after, tag, ref, ref.extent + 1)
+        return Frame(ref, position, after, preamble, memoryview(plaintext)[PREAMBLE_BYTES:])
+
+    def _enter(self, number: int, position: int, end: int) -> Frame | None:
+        """Goes into the extent whose header stands at `position`, and reads its first frame."""
+        if number < self.tail.next_extent:
+            return None
+        header = read_extent_header(self._read(position, EXTENT_HEADER_BYTES), 0)
+        if header is None:
+            return None
+        before, reader = self.tail, self._reader
+        self._reader = ExtentReader(place=self._place, key=self._key, header=header)
+        self.tail = Tail(
+            position + EXTENT_HEADER_BYTES, before.tag, FrameRef(number, -1), number + 1
+        )
+        if self.tail.position < end:
+            frame = self._next(end)
+            if frame is not None:
+                return frame
+        self.tail, self._reader = before, reader
+        return None
+
+    def frames_seem_to_follow(self, end: int) -> bool:
+        """Whether lengths in the clear say that another frame stands behind the unreadable one.
+
+        Only for files whose flushes are one frame each: there a crash leaves one at the most.
+        """
+        return any(
+            self._two_frames_at(self.tail.position + skipped, end)
+            for skipped in (0, EXTENT_HEADER_BYTES)
+        )
+
+    def _two_frames_at(self, position: int, end: int) -> bool:
+        for _ in range(2):
+            header = read_frame_header(self._read(position, FRAME_HEADER_BYTES), 0)
+            if header is None or position + header.frame_bytes > end:
+                return False
+            position += header.frame_bytes
+        return True
+
+    def _read(self, position: int, count: int) -> bytearray:
+        buffer = bytearray(count)
+        filled = self._file.read_into(position, memoryview(buffer))
+        return buffer[:filled] if filled < count else buffer
+
+    def judge_tail(self, end: int, durable_end: int) -> None:
+        """Raises DamageDetected if what follows the last good frame had been durable.
+
+        Args:
+            end: the file's length.
+            durable_end: the length that the journal's mark attests, 0 if there is none.
+        """
+        tail = self.tail
+        if tail.position < durable_end:
+            raise DamageDetected(
+                f"file {self._place.file}: extent {tail.frame.extent}, "
+                f"frame {tail.frame.number + 1} cannot be read, and was durable"
+            )
+        bad = (
+            FrameRef(tail.frame.extent, tail.frame.number + 1)
+            if tail.frame != NO_FRAME
+            else FrameRef(0, 0)
+        )
+        judge = TailJudge(place=self._place, key=self._key, bad=bad, reader=self._reader)
+        step = _WINDOW_BYTES
+        overlap = MAX_SEALED_FRAME_BYTES + EXTENT_HEADER_BYTES + TAG_BYTES
+        at = tail.position
+        while at < end:
+            window = self._read(at, min(step + overlap, end - at))
+            if judge.proves_damage(window, at - tail.position):
+                raise DamageDetected(
+                    f"file {self._place.file}: extent {bad.extent}, frame {bad.number} "
+                    "cannot be read, and a later frame proves that it was durable"
+                )
+            at += step
+
+
+def keep_aside(file: BlockFile, start: int, keep: Callable[[bytes], None]) -> int:
+    """Hands a torn tail to `keep`, cuts it off, and returns how many bytes of it were not zero."""
+    end = file.size()
+    if end <= start or not file.written_after(start):
+        return 0
+    tail = bytearray(min(end - start, _WINDOW_BYTES))
+    filled = file.read_into(start, memoryview(tail))
+    torn = bytes(tail[:filled]).rstrip(b"\x00")
+    if torn:
+        keep(torn)
+    file.cut(start)
+    return len(torn)
