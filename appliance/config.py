@@ -22,8 +22,8 @@ KeyExchange = Literal["preferred", "required"]
 """Whether a peer without X25519MLKEM768 is served with X25519, or refused."""
 
 Label = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
-MountName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9/_-]{0,62}$")]
-KeyPrefix = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
+MountName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$", max_length=128)]
+KeyPrefix = Annotated[str, Meta(pattern=r"^[a-z0-9-]{0,64}$")]
 Text = Annotated[str, Meta(min_length=1, max_length=1024)]
 Number = Annotated[int, Meta(ge=1, le=(1 << 31) - 1)]
 
@@ -31,7 +31,7 @@ _ENDPOINT = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>\d{1,5})"
 )
 _EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound
-_HTTPS = re.compile(r"https://[A-Za-z0-9.\[\]:-]+/?")
+_HTTPS = re.compile(r"https://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True):
@@ -129,7 +129,8 @@ class VaultKeys(Section, frozen=True):
     role_id: Text
     secret_id_file: Path
     transit_mount: MountName = "transit"
-    key_prefix: KeyPrefix = "memorystreamer"
+    login_mount: MountName = "approle"
+    key_prefix: KeyPrefix = "memorystreamer-"
     namespace: Text | None = None
     key_exchange: KeyExchange = "required"
 

@@ -1,0 +1,46 @@
+"""`memorystreamer node`: makes a node's data directory once, and runs the node.
+
+Creating is an act of its own: a node that finds its directory empty refuses to start, so a disk
+that was not mounted never looks like a new cluster.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Config = Annotated[Path, typer.Option("--config", help="The node's TOML file.")]
+PassphraseFd = Annotated[
+    int | None,
+    typer.Option(
+        "--passphrase-fd",
+        min=3,
+        help="Read the local keystore's passphrase from this open descriptor.",
+    ),
+]
+LogLevel = Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds `node create` and `node run`."""
+    noun = typer.Typer(no_args_is_help=True, help="Create or run one node.", rich_markup_mode=None)
+    noun.command("create")(create)
+    noun.command("run")(run)
+    app.add_typer(noun, name="node")
+
+
+def create(
+    config: Config, passphrase_fd: PassphraseFd = None, log_level: LogLevel = "info"
+) -> None:
+    """Make the node's data directory, and with it the cluster; once, on an empty directory."""
+    from appliance import assembly  # noqa: PLC0415 - help does not wait for the whole appliance
+
+    assembly.create(assembly.prepare(config, passphrase_fd, log_level))
+    print(f"created {config}")
+
+
+def run(config: Config, passphrase_fd: PassphraseFd = None, log_level: LogLevel = "info") -> None:
+    """Run the node until SIGTERM; prints one line, `ready ...`, when it serves."""
+    from appliance import assembly  # noqa: PLC0415 - help does not wait for the whole appliance
+
+    assembly.run(assembly.prepare(config, passphrase_fd, log_level), announce=print)

@@ -1,0 +1,1 @@
+"""`memorystreamer quickstart`: a secured appliance on one machine, to try it out."""
