@@ -24,6 +24,8 @@ MAX_IDLE_S = 600
 MAX_PIPELINED_REQUESTS = 256
 """Unanswered requests of one connection."""
 MAX_CLOSE_S = 2
+MAX_SILENT_RECORDS = 64
+"""TLS records in a row that hold no application byte (key updates, each of which is answered)."""
 MAX_SEND_STALL_S = 30
 """Without a byte taken by a client that has replies to read."""
 MIN_FRAME_ROOM_BYTES = 16 * KIB
