@@ -118,8 +118,7 @@ HOSTILE = {
     "no type": b"\x80",
     "a response": b"\x83\xa4type\xa7Refused\xa5error\x00\xa7message\xa0",
     "string over its bound": b"\x83\xa4type\xafFindCoordinator\xa8key_type\x00\xa4keys"
-    + b"\x91\xda\x80\x00"
-    + b"k" * 32_768,
+    b"\x91\xda\x80\x00" + b"k" * 32_768,
     "unused opcode": b"\xc1",
     "empty": b"",
 }

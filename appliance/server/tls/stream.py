@@ -1,141 +1,39 @@
-"""TLS 1.3 on trio by pyOpenSSL, and the only module that knows OpenSSL.
+"""One TLS connection as a trio stream, on pyOpenSSL's memory BIOs.
 
-Rules (DESIGN section 3, 'TLS'):
-- Version 1.3 only, certificates on both sides, OpenSSL's own list of groups (X25519MLKEM768 first).
-- No resumption: neither tickets nor a cache, since a resumed connection has no verified chain.
-- A context is built from files and never changed; a reload builds another.
+Rules:
 - An end without close_notify is an error (a truncation), never an end of file.
-- Ciphertext goes through memory BIOs: up to 1 MiB a socket read, and as few calls a record as
-  pyOpenSSL allows. One task may receive while another sends; the state in between is OpenSSL's.
+- Sockets are read up to 1 MiB at a time, and OpenSSL is called as seldom as pyOpenSSL allows.
+- One task may receive while another sends; what OpenSSL itself has to say goes out with either.
 """
 
+import contextlib
 import socket
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Final, Literal
+from collections.abc import Sequence
+from typing import Final
 
-import msgspec
 import trio
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 
-from appliance.errors import AuthenticationFailed, ConfigurationError
+from appliance.errors import AuthenticationFailed
 from appliance.invariant import invariant
-from appliance.limits import (
-    KIB,
-    MAX_CLOSE_S,
-    MAX_HANDSHAKE_BYTES,
-    MAX_HANDSHAKE_S,
-    MAX_SILENT_RECORDS,
-    MIB,
-)
+from appliance.limits import KIB, MAX_CLOSE_S, MAX_HANDSHAKE_BYTES, MAX_SILENT_RECORDS, MIB
 from appliance.server.hostname import check_server_certificate, parse_address
+from appliance.server.outbox import Outbox, steps
 from appliance.server.records import MAX_PLAINTEXT_BYTES, RecordMeter, sealed_bytes
+from appliance.server.tls.context import TLSContext
 from appliance.types import Buffer
 
-KeyExchange = Literal["preferred", "required"]
 HYBRID_GROUP: Final = "X25519MLKEM768"
 
 _READ_BYTES: Final = 256 * KIB
 _LARGE_READ_BYTES: Final = MIB
 _BIO_READ_BYTES: Final = 64 * KIB
 """pyOpenSSL allocates what it is asked for, and larger pieces come fresh from the kernel."""
-_SEAL_BYTES: Final = 256 * KIB
-"""Plaintext encrypted before its ciphertext goes to the socket."""
-_SMALL_BUFFER_BYTES: Final = 8 * KIB
-"""Buffers up to this size are joined; larger ones are encrypted where they lie."""
-_ENABLE_PARTIAL_WRITE: Final = 0x1
-"""SSL_MODE_ENABLE_PARTIAL_WRITE: set by pyOpenSSL, would end a write after one record."""
-_CERTIFICATE_ALERTS: Final = ("certificate", "unknown ca", "access denied", "handshake failure")
+_CERTIFICATE_ALERTS: Final = ("certificate", "unknown ca", "access denied")
 
 _scratch: Final = trio.lowlevel.RunVar[bytearray]("tls_scratch")
-
-
-class TLSFiles(msgspec.Struct, frozen=True):
-    """PEM files: own chain and key, the authorities trusted, and what they have revoked."""
-
-    certificate: Path
-    key: Path
-    ca: Path
-    crl: Path | None = None
-
-
-class TLSContext:
-    """One configuration, as its files were at one moment; never changed."""
-
-    __slots__ = ("key_exchange", "openssl")
-
-    def __init__(self, files: TLSFiles, key_exchange: KeyExchange, method: int) -> None:
-        """Reads the files. Raises ConfigurationError, naming the file, if one cannot be used."""
-        self.key_exchange = key_exchange
-        self.openssl = context = SSL.Context(method)
-        context.set_min_proto_version(SSL.TLS1_3_VERSION)
-        context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
-        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-        context.set_session_id(b"memorystreamer")
-        context.clear_mode(_ENABLE_PARTIAL_WRITE)
-        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
-        _load(context, files)
-
-
-def server_context(files: TLSFiles, key_exchange: KeyExchange = "preferred") -> TLSContext:
-    """For accepting connections; a client certificate is required and verified."""
-    context = TLSContext(files, key_exchange, SSL.TLS_SERVER_METHOD)
-    context.openssl.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
-    context.openssl.load_client_ca(bytes(files.ca))
-    return context
-
-
-def client_context(files: TLSFiles, key_exchange: KeyExchange = "preferred") -> TLSContext:
-    """For outgoing connections; the server's certificate is verified, `connect` adds its name."""
-    return TLSContext(files, key_exchange, SSL.TLS_CLIENT_METHOD)
-
-
-class ServerContexts:
-    """The context that new connections get; a reload replaces it, or changes nothing."""
-
-    __slots__ = ("_files", "_key_exchange", "current")
-
-    def __init__(self, files: TLSFiles, key_exchange: KeyExchange = "preferred") -> None:
-        """Reads the files. Raises ConfigurationError."""
-        self._files = files
-        self._key_exchange: KeyExchange = key_exchange
-        self.current = server_context(files, key_exchange)
-
-    def reload(self) -> None:
-        """Reads the files again. Raises ConfigurationError, and the old context stays."""
-        self.current = server_context(self._files, self._key_exchange)
-
-
-def _load(context: SSL.Context, files: TLSFiles) -> None:
-    path, advice = files.certificate, "a PEM certificate chain, leaf first"
-    try:
-        context.use_certificate_chain_file(bytes(files.certificate))
-        path, advice = files.key, "the certificate's private key in PEM"
-        context.use_privatekey_file(bytes(files.key))
-        context.check_privatekey()
-        path, advice = files.ca, "PEM certificates of the trusted authorities"
-        context.load_verify_locations(bytes(files.ca))
-        if files.crl is not None:
-            path, advice = files.crl, "PEM revocation lists of every authority"
-            _load_revoked(context, files.crl)
-    except (SSL.Error, crypto.Error, OSError, ValueError):
-        raise ConfigurationError(f"{path}: cannot be read as {advice}") from None
-
-
-def _load_revoked(context: SSL.Context, path: Path) -> None:
-    marker = b"-----BEGIN X509 CRL-----"
-    lists = [marker + part for part in path.read_bytes().split(marker)[1:]]
-    if not lists:
-        raise ValueError("no revocation list")
-    store = context.get_cert_store()
-    invariant(store is not None, "a context has a store")
-    if store is not None:
-        for text in lists:
-            store.add_crl(x509.load_pem_x509_crl(text))
-        store.set_flags(crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL)
 
 
 class TLSStream(trio.abc.Stream):
@@ -167,11 +65,8 @@ class TLSStream(trio.abc.Stream):
         self._records = 0
         self._silent_records = 0
         self._finished = False
-        self._unsent: list[Buffer] = []
-        self._sending = False
+        self._outbox = Outbox(self._socket)
         self._closed = False
-        self.send_stalled_since: float | None = None
-        """When the peer last stopped taking bytes that wait for it (trio's clock), or None."""
 
     # --- the handshake ---------------------------------------------------------------------
 
@@ -227,6 +122,11 @@ class TLSStream(trio.abc.Stream):
         """The peer's IP address."""
         return str(self._socket.getpeername()[0])
 
+    @property
+    def send_stalled_since(self) -> float | None:
+        """When the peer stopped taking bytes that wait for it (trio's clock), or None."""
+        return self._outbox.stalled_since
+
     # --- receiving -------------------------------------------------------------------------
 
     @property
@@ -258,7 +158,7 @@ class TLSStream(trio.abc.Stream):
         return data
 
     def take_into(self, room: memoryview) -> int:
-        """Decrypts records that have arrived straight into `room`; the number of bytes put there."""
+        """Decrypts records that have arrived straight into `room`; how many bytes."""
         taken = 0
         size = len(room)
         connection = self._connection
@@ -300,16 +200,7 @@ class TLSStream(trio.abc.Stream):
             await trio.lowlevel.checkpoint()
         else:
             await self._readable()
-        while True:
-            try:
-                count = self._socket.recv_into(self._view, limit)
-                break
-            except BlockingIOError:
-                await self._readable()
-            except OSError as error:
-                raise self._lost(error) from None
-        if count == 0:
-            raise trio.BrokenResourceError("the peer cut the connection without ending it")
+        count = await self._read_socket(limit)
         self._last_read_full = count == limit
         if self._last_read_full and limit == _READ_BYTES:
             self._read_bytes = _LARGE_READ_BYTES
@@ -317,6 +208,19 @@ class TLSStream(trio.abc.Stream):
         self._connection.bio_write(data)
         self._records += self._meter.feed(data)
         return count
+
+    async def _read_socket(self, limit: int) -> int:
+        while True:
+            try:
+                count = self._socket.recv_into(self._view, limit)
+            except BlockingIOError:
+                await self._readable()
+            except OSError as error:
+                raise self._lost(error) from None
+            else:
+                if count == 0:
+                    raise trio.BrokenResourceError("the peer cut the connection without ending it")
+                return count
 
     async def _readable(self) -> None:
         if self._closed:
@@ -329,16 +233,14 @@ class TLSStream(trio.abc.Stream):
         if isinstance(error, SSL.ZeroReturnError):
             self._finished = True
             return
+        self._drain()
+        self._push()
         if not isinstance(error, SSL.WantReadError):
-            self._drain()
-            self._push()
             raise _mapped(error, handshake=False) from None
         # Key updates and the like; each may cost us an answer, so an endless row is refused.
         self._silent_records += 1
         if self._silent_records > MAX_SILENT_RECORDS:
             raise trio.BrokenResourceError("the peer sends too many messages of TLS itself")
-        self._drain()
-        self._push()
 
     # --- sending ---------------------------------------------------------------------------
 
@@ -357,7 +259,7 @@ class TLSStream(trio.abc.Stream):
         A checkpoint only where it has to wait, or between steps of a long send.
         """
         await self.flush()
-        for step, data in enumerate(_steps(buffers)):
+        for step, data in enumerate(steps(buffers)):
             if step:
                 await trio.lowlevel.checkpoint()
             self._seal(data)
@@ -374,15 +276,12 @@ class TLSStream(trio.abc.Stream):
         await trio.lowlevel.wait_writable(self._socket)
 
     async def flush(self) -> None:
-        """Waits until all ciphertext made so far is in the socket; one task at a time."""
+        """Waits until the socket has all that was sealed; one task at a time."""
         self._drain()
-        while not self._push():
-            invariant(not self._sending, "one task at a time sends")
-            self._sending = True
-            try:
-                await trio.lowlevel.wait_writable(self._socket)
-            finally:
-                self._sending = False
+        try:
+            await self._outbox.flush()
+        except OSError as error:
+            raise self._lost(error) from None
 
     def _seal(self, data: Buffer) -> None:
         if self._closed:
@@ -409,33 +308,16 @@ class TLSStream(trio.abc.Stream):
                 data = self._connection.bio_read(wanted)
             except SSL.WantReadError:
                 return
-            self._unsent.append(data)
+            self._outbox.add(data)
             expected = max(0, expected - len(data))
             if len(data) < wanted:
                 return
 
     def _push(self) -> bool:
-        """Gives the socket what it takes of the ciphertext; True when none is left."""
-        while self._unsent:
-            waiting = self._unsent
-            try:
-                sent = (
-                    self._socket.send(waiting[0])
-                    if len(waiting) == 1
-                    else self._socket.sendmsg(waiting[:64])
-                )
-            except BlockingIOError:
-                if self.send_stalled_since is None:
-                    self.send_stalled_since = trio.current_time()
-                return False
-            except OSError as error:
-                raise self._lost(error) from None
-            self.send_stalled_since = None
-            while waiting and sent >= len(waiting[0]):
-                sent -= len(waiting.pop(0))
-            if sent:
-                waiting[0] = memoryview(waiting[0])[sent:]
-        return True
+        try:
+            return self._outbox.push()
+        except OSError as error:
+            raise self._lost(error) from None
 
     # --- the end ---------------------------------------------------------------------------
 
@@ -444,10 +326,8 @@ class TLSStream(trio.abc.Stream):
         if self._closed:
             await trio.lowlevel.checkpoint()
             return
-        try:
+        with contextlib.suppress(SSL.Error):  # One that never came up has nothing to end.
             self._connection.shutdown()
-        except SSL.Error:
-            pass  # A connection that never came up, or has failed, has nothing to end.
         try:
             await self._say_farewell()
         finally:
@@ -476,56 +356,13 @@ class TLSStream(trio.abc.Stream):
                     await trio.lowlevel.wait_readable(self._socket)
                     if not self._socket.recv_into(self._view, _READ_BYTES):
                         return
-            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            except (OSError, trio.BrokenResourceError, trio.BusyResourceError):
                 return
 
     def _lost(self, error: OSError) -> Exception:
         if self._closed:
             return trio.ClosedResourceError("this side closed the connection")
         return trio.BrokenResourceError(f"the connection is lost: {error.strerror}")
-
-
-async def connect(host: str, port: int, context: TLSContext) -> TLSStream:
-    """A verified connection to a server, within MAX_HANDSHAKE_S.
-
-    Raises:
-        AuthenticationFailed: the server is not who it must be, or refuses this client by an alert.
-        trio.BrokenResourceError: it cannot be reached, or is lost on the way.
-    """
-    try:
-        with trio.fail_after(MAX_HANDSHAKE_S):
-            transport = await trio.open_tcp_stream(host, port)
-            stream = TLSStream(transport, context, host=host)
-            try:
-                await stream.do_handshake()
-            except BaseException:
-                stream.abandon()
-                raise
-            return stream
-    except OSError as error:
-        raise trio.BrokenResourceError(f"cannot connect to {host}:{port}: {error}") from None
-    except trio.TooSlowError:
-        raise trio.BrokenResourceError(f"{host}:{port} does not answer") from None
-
-
-def _steps(buffers: Sequence[Buffer]) -> Iterator[Buffer]:
-    """Joins small buffers and cuts large ones, so that each step is worth its calls."""
-    small = bytearray()
-    for buffer in buffers:
-        if len(buffer) <= _SMALL_BUFFER_BYTES:
-            small += buffer
-            if len(small) >= _SEAL_BYTES:
-                yield small
-                small = bytearray()
-            continue
-        if small:
-            yield small
-            small = bytearray()
-        view = memoryview(buffer)
-        for start in range(0, len(view), _SEAL_BYTES):
-            yield view[start : start + _SEAL_BYTES]
-    if small:
-        yield small
 
 
 def _mapped(error: SSL.Error, *, handshake: bool) -> Exception:
