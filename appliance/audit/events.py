@@ -43,6 +43,8 @@ class Denial(Event, frozen=True, kw_only=True):
     resource_kind: str = ""
     resource: str = ""
     client_id: str | None = None
+    count: int = 1
+    """How often, where identical refusals were folded into one event."""
 
 
 class Mutation(Event, frozen=True, kw_only=True):
