@@ -144,7 +144,7 @@ def open_journal(
     if base not in disk.names(directory):
         disk.replace(name, _first_flush(place, key, entropy))
     file = disk.open(name)
-    reader = SegmentReader(file, place=place, key=key, first_tag=GENESIS)
+    reader = SegmentReader(file, place=place, key=key)
     end = file.size()
     for _ in reader.scan(BEGINNING, end):
         pass  # verifying is what this is for

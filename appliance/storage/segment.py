@@ -89,6 +89,7 @@ class SegmentWriter:
         self._chain = TagChain(tail.tag)
         self._position = tail.position
         self._durable = tail.frame
+        self._last = tail.frame
         self._next_extent = tail.next_extent
         self._extent: ExtentWriter | None = None
         self._buffers = (bytearray(), bytearray())
@@ -99,9 +100,9 @@ class SegmentWriter:
         return self._position
 
     @property
-    def tag(self) -> bytes:
-        """The tag that the next frame will bind."""
-        return self._chain.tag
+    def tail(self) -> Tail:
+        """Where the next flush will begin, as a reader would come to it."""
+        return Tail(self._position, self._chain.tag, self._last, self._next_extent)
 
     def lay_out(
         self, frames: Sequence[tuple[FrameKind, int, bytearray]], *, after: FrameRef | None = None
@@ -126,6 +127,7 @@ class SegmentWriter:
             plaintext[:PREAMBLE_BYTES] = Preamble(kind, count, durable).encode()
             random = self._entropy.random_bytes(NONCE_RANDOM_BYTES)
             at = extent.seal_frame(plaintext, random, out, at)
+        self._last = last
         flush = Flush(self._position, out, last)
         self._position += size
         return flush
@@ -161,13 +163,19 @@ class SegmentWriter:
 class SegmentReader:
     """Verifies frames of one file, from its beginning or from a place that is known."""
 
-    def __init__(self, file: BlockFile, *, place: Place, key: SecretKey, first_tag: bytes) -> None:
-        """`first_tag` is what the file's first frame is chained to."""
+    def __init__(
+        self,
+        file: BlockFile,
+        *,
+        place: Place,
+        key: SecretKey,
+        extents: dict[int, ExtentReader] | None = None,
+    ) -> None:
+        """`extents` are known openers by extent number, shared by the readers of one file."""
         self._file = file
         self._place = place
         self._key = key
-        self._first_tag = first_tag
-        self._extents: dict[int, ExtentReader] = {}
+        self._extents: dict[int, ExtentReader] = {} if extents is None else extents
 
     def scan(self, start: Tail, end: int) -> Iterator[Frame]:
         """Frames from `start` on, in order, until `end` or one that cannot be read.
@@ -175,7 +183,7 @@ class SegmentReader:
         The last value of `tail` then says where reading stopped.
         """
         self.tail = start
-        self._reader: ExtentReader | None = None
+        self._reader = self._extents.get(start.next_extent - 1)
         while self.tail.position < end:
             frame = self._next(end)
             if frame is None:
@@ -218,7 +226,10 @@ class SegmentReader:
         if header is None:
             return None
         before, reader = self.tail, self._reader
-        self._reader = ExtentReader(place=self._place, key=self._key, header=header)
+        self._reader = self._extents.get(number)
+        if self._reader is None:
+            self._reader = ExtentReader(place=self._place, key=self._key, header=header)
+            self._extents[number] = self._reader
         self.tail = Tail(
             position + EXTENT_HEADER_BYTES, before.tag, FrameRef(number, -1), number + 1
         )
@@ -227,6 +238,7 @@ class SegmentReader:
             if frame is not None:
                 return frame
         self.tail, self._reader = before, reader
+        del self._extents[number]
         return None
 
     def frames_seem_to_follow(self, end: int) -> bool:

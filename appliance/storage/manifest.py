@@ -1,0 +1,86 @@
+"""A partition's manifest: its files in order and its wrapped key, sealed and replaced whole.
+
+Roll and deletion take effect by it. What it does not name is never read; what it names and is not
+there, or ends in another tag, is damage (DESIGN section 5).
+"""
+
+from uuid import UUID
+
+import msgspec
+
+from appliance.crypto.keyring import file_key
+from appliance.crypto.sealed import Place, Purpose
+from appliance.errors import DamageDetected
+from appliance.limits import MAX_DOCUMENT_BYTES
+from appliance.ports import Entropy, SecretKey, WrappedKey
+from appliance.storage.blockfile import Disk
+from appliance.storage.document import open_document, seal_document
+from appliance.types import ClusterId, Index, KeyDomainId, Offset, PartitionId
+
+
+class ClosedEnd(msgspec.Struct, frozen=True):
+    """How a closed file ends."""
+
+    length: int
+    tag: bytes
+
+
+class FileEntry(msgspec.Struct, frozen=True):
+    """One data file: where it begins, what its first frame binds, and its end once it is closed."""
+
+    file: UUID
+    first_index: Index
+    first_offset: Offset
+    first_tag: bytes
+    closed: ClosedEnd | None = None
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """Everything that a log is; `sequence` grows with each replacement."""
+
+    sequence: int
+    domain: KeyDomainId
+    key_epoch: int
+    wrapped: WrappedKey
+    commitment: bytes
+    files: tuple[FileEntry, ...]
+
+
+_decoder = msgspec.msgpack.Decoder(Manifest)
+
+
+class ManifestStore:
+    """Reads and replaces the manifests of one node, under the cluster's data key."""
+
+    def __init__(self, disk: Disk, *, cluster: ClusterId, key: SecretKey, entropy: Entropy) -> None:
+        """`key` is the node's data key of the cluster's domain."""
+        self._disk = disk
+        self._cluster = cluster
+        self._key = key
+        self._entropy = entropy
+
+    def read(self, partition: PartitionId) -> Manifest:
+        """Blocks. Raises DamageDetected if there is none, or it was changed."""
+        document = self._disk.read(_name(partition), MAX_DOCUMENT_BYTES)
+        if document is None:
+            raise DamageDetected(f"partition {partition} has no manifest")
+        place, key = self._sealing(partition)
+        try:
+            return _decoder.decode(open_document(document, place=place, key=key))
+        except msgspec.MsgspecError:
+            raise DamageDetected(f"partition {partition}: the manifest is malformed") from None
+
+    def replace(self, partition: PartitionId, manifest: Manifest) -> None:
+        """Blocks until the new manifest is durable."""
+        place, key = self._sealing(partition)
+        content = msgspec.msgpack.encode(manifest)
+        document = seal_document(content, clear=b"", place=place, key=key, entropy=self._entropy)
+        self._disk.replace(_name(partition), document)
+
+    def _sealing(self, partition: PartitionId) -> tuple[Place, SecretKey]:
+        place = Place(Purpose.MANIFEST, self._cluster, partition, partition)
+        return place, file_key(self._key, place.encoded())
+
+
+def _name(partition: PartitionId) -> str:
+    return f"{partition}/manifest"
