@@ -17,7 +17,10 @@ from msgspec import Struct
 
 from appliance.cli.quickstart.layout import NodeFolder, replace
 
-RESTART_S = 5
+PROGRAM = (sys.executable, "-P", "-m", "appliance.cli.main", "node")
+"""`-P` keeps the working directory off the module path."""
+
+RESTART_S = 5.0
 STOP_S = 3.5
 """What a node may take to stop; the whole quickstart has five seconds."""
 
@@ -39,6 +42,8 @@ class Supervisor(Struct, frozen=True):
     restart: bool
     report: Callable[[str], None]
     """Says one line on stderr."""
+    program: tuple[str, ...] = PROGRAM
+    restart_s: float = RESTART_S
 
     async def create(self, node: NodeFolder) -> None:
         """Makes the node's data directory. Raises NodeEnded when that was refused."""
@@ -76,7 +81,7 @@ class Supervisor(Struct, frozen=True):
                 self.report(f"node {node.id} ended {_manner(code)}; start it again with: {again}")
                 return
             self.report(f"node {node.id} ended {_manner(code)}; it is started again in 5 s")
-            await trio.sleep(RESTART_S)
+            await trio.sleep(self.restart_s)
 
     async def _run_once(self, node: NodeFolder, ready: Callable[[str], None]) -> int:
         with self._command(node, "run") as (arguments, descriptors):
@@ -96,12 +101,11 @@ class Supervisor(Struct, frozen=True):
 
     @contextmanager
     def _command(self, node: NodeFolder, verb: str) -> Iterator[tuple[list[str], tuple[int, ...]]]:
-        """Arguments and inherited descriptors of a node process; `-P` keeps the cwd off sys.path.
+        """Arguments and inherited descriptors of a node process.
 
         A pipe holds 64 KiB, a passphrase less, so writing it before anyone reads cannot block.
         """
-        arguments = [sys.executable, "-P", "-m", "appliance.cli.main", "node", verb]
-        arguments += ["--config", str(node.config)]
+        arguments = [*self.program, verb, "--config", str(node.config)]
         if self.passphrase is None:
             yield arguments, ()
             return
