@@ -223,17 +223,6 @@ class PartitionLog(Protocol):
         """The first batch below `end` whose max timestamp is at or after the time."""
         ...
 
-    def term_at(self, index: Index) -> Term | None:
-        """The term of an entry that is held, or of the one just before the first."""
-        ...
-
-    def truncate_from(self, index: Index) -> None:
-        """Voids entries from `index` on.
-
-        Takes effect with the next flush (a sealed 'void' frame).
-        """
-        ...
-
     async def close(self) -> None:
         """Flushes, seals a stop frame, and lets go of the files."""
         ...

@@ -24,6 +24,8 @@ from appliance.types import (
 ENTRY_FORMAT: Final = 1
 _ENTRY: Final = struct.Struct(">BBHIQIqQi")
 ENTRY_HEADER_BYTES: Final = _ENTRY.size
+_MAX_TIMESTAMP: Final = struct.Struct(">q")
+_MAX_TIMESTAMP_AT: Final = 35
 
 Stamp = Callable[[memoryview, EntryHeader], None]
 """Writes base offset and leader epoch into the copy of a batch that is about to be sealed."""
@@ -104,27 +106,7 @@ def entries_of(content: memoryview, headers: Sequence[EntryHeader]) -> list[Entr
     return entries
 
 
-def batches_between(
-    content: memoryview, headers: Sequence[EntryHeader], start: Offset, end: Offset
-) -> tuple[memoryview | None, Offset, Offset]:
-    """The batches with records in [start, end), as few slices as the frame allows: one.
-
-    Returns (slice or None, its base offset, the offset after it). A frame whose batches are parted
-    by other entries with payloads is cut at the first such entry; the caller reads on from there.
-    """
-    at = len(headers) * ENTRY_HEADER_BYTES
-    first: int | None = None
-    base = following = start
-    stop = at
-    for header in headers:
-        wanted = header.kind is EntryKind.BATCH and header.next_offset > start
-        if wanted and header.next_offset <= end:
-            if first is None:
-                first, base = at, header.base_offset
-            stop, following = at + header.payload_bytes, header.next_offset
-        elif first is not None and header.payload_bytes:
-            break
-        at += header.payload_bytes
-    if first is None:
-        return None, start, start
-    return content[first:stop], base, following
+def max_timestamp_ms(batch: Entry) -> int:
+    """The largest timestamp in a batch, from its header (record batch v2, byte 35)."""
+    (largest,) = _MAX_TIMESTAMP.unpack_from(batch.payload, _MAX_TIMESTAMP_AT)
+    return int(largest)

@@ -244,20 +244,21 @@ class SealedLog:
 
         return await trio.to_thread.run_sync(read)
 
-    async def first_batch_at_time(self, timestamp_ms: TimestampMs, end: Offset) -> Offset | None:
-        """The base offset of the first batch below `end` that was appended at or after the time.
+    async def first_batch_at_time(
+        self, timestamp_ms: TimestampMs, end: Offset
+    ) -> memoryview | None:
+        """See `ports.PartitionLog.first_batch_at_time`."""
 
-        By the leader's time of its entry; the batch's own timestamps are the caller's to read.
-        """
-
-        def search() -> Offset | None:
-            for file in self._files.from_offset(self.start_offset):
-                for frame in file.frames_before_offset(self.start_offset):
-                    for header in _headers_of(frame):
-                        if header.kind is EntryKind.BATCH and header.next_offset > end:
+        def search() -> memoryview | None:
+            for file in self._files:
+                for frame in file.frames_before_offset(file.entry.first_offset):
+                    for entry in layout.entries_of(frame.content, _headers_of(frame)):
+                        if entry.header.kind is not EntryKind.BATCH:
+                            continue
+                        if entry.header.next_offset > end:
                             return None
-                        if header.kind is EntryKind.BATCH and header.leader_time_ms >= timestamp_ms:
-                            return header.base_offset
+                        if layout.max_timestamp_ms(entry) >= timestamp_ms:
+                            return memoryview(entry.payload)
             return None
 
         return await trio.to_thread.run_sync(search)
