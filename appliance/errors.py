@@ -144,5 +144,9 @@ class KeysRefused(KeyProviderError):
     """The key provider refuses this node; a custodian must act."""
 
 
+class KeyGone(KeysRefused):
+    """A domain's key is not there, or may not be used any more: what it sealed stays closed."""
+
+
 class WrongKey(KeyProviderError):
     """A key was unwrapped that is not the one the data was sealed with."""
