@@ -1,0 +1,54 @@
+"""DeleteTopics: recorded first, then gone for everyone, then removed from storage."""
+
+from appliance.authz.actions import ResourceKind
+from appliance.authz.gate import Authorized
+from appliance.broker.auditor import Auditor
+from appliance.broker.caller import Caller
+from appliance.broker.coordinator import Coordinator
+from appliance.broker.topics import Topics
+from appliance.errors import ErrorCode, RequestError
+from appliance.types import TopicName
+from appliance.wire.requests import DeletedTopic, DeleteTopics, DeleteTopicsResult
+
+
+class DeleteTopicsHandler:
+    """Deletes topics by name, and the offsets that groups have in them."""
+
+    request = DeleteTopics
+
+    def __init__(self, topics: Topics, coordinator: Coordinator, auditor: Auditor) -> None:
+        self._topics = topics
+        self._coordinator = coordinator
+        self._auditor = auditor
+
+    def refuse(self, request: DeleteTopics, code: ErrorCode) -> DeleteTopicsResult:
+        """Every topic refused."""
+        return DeleteTopicsResult(tuple(DeletedTopic(name, code) for name in request.names))
+
+    async def handle(
+        self, caller: Caller, authorized: Authorized[DeleteTopics]
+    ) -> DeleteTopicsResult:
+        """One answer a topic."""
+        results = {}
+        for name in dict.fromkeys(authorized.request.names):
+            try:
+                await self._delete(caller, authorized, name)
+                results[name] = DeletedTopic(name)
+            except RequestError as error:
+                results[name] = DeletedTopic(name, error.code, str(error))
+        codes = authorized.refused_codes(ResourceKind.TOPIC)
+        return DeleteTopicsResult(
+            tuple(
+                DeletedTopic(name, codes[name]) if name in codes else results[name]
+                for name in authorized.asked.names
+            )
+        )
+
+    async def _delete(
+        self, caller: Caller, authorized: Authorized[DeleteTopics], name: TopicName
+    ) -> None:
+        if self._topics.find(name) is None:
+            raise RequestError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic")
+        await self._auditor.changing(caller, authorized, (name,))
+        topic = await self._topics.delete(name)
+        await self._coordinator.forget_topics([topic.topic])

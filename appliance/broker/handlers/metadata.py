@@ -1,0 +1,144 @@
+"""Metadata: nodes as the caller's listener reaches them, and topics that the caller may describe.
+
+Rules: of a topic that may not be described nothing is told, not even whether it exists. A topic
+that is not there is made if the client asks for it, the node is configured so, and the caller may
+create it; that is a change like any other, recorded before it is made.
+"""
+
+import msgspec
+
+from appliance.authz.actions import CLUSTER, Action, Resource, ResourceKind
+from appliance.authz.decision import Refusal
+from appliance.authz.gate import Authorized
+from appliance.broker.auditor import Auditor
+from appliance.broker.caller import Caller
+from appliance.broker.catalogue import Catalogue
+from appliance.broker.placement import Placement
+from appliance.broker.topic_names import check_topic_name
+from appliance.broker.topics import LiveTopic, Topics
+from appliance.errors import ErrorCode, RequestError
+from appliance.ports import NodeStorage
+from appliance.types import PartitionIndex, TopicName
+from appliance.wire.requests import (
+    Broker,
+    Metadata,
+    MetadataResult,
+    PartitionMetadata,
+    TopicMetadata,
+)
+
+
+class AutoCreation(msgspec.Struct, frozen=True):
+    """What the node's configuration says of topics that are not there."""
+
+    enabled: bool
+    partition_count: int
+
+
+class MetadataHandler:
+    """Describes the cluster."""
+
+    request = Metadata
+
+    def __init__(
+        self,
+        topics: Topics,
+        catalogue: Catalogue,
+        placement: Placement,
+        auditor: Auditor,
+        *,
+        storage: NodeStorage,
+        creation: AutoCreation,
+    ) -> None:
+        self._topics = topics
+        self._catalogue = catalogue
+        self._placement = placement
+        self._auditor = auditor
+        self._cluster = str(storage.cluster)
+        self._creation = creation
+
+    def refuse(self, request: Metadata, code: ErrorCode) -> MetadataResult:
+        """No node and no topic is told of."""
+        topics = tuple(TopicMetadata(name, code) for name in request.topics or ())
+        return MetadataResult(self._cluster, -1, (), topics)
+
+    async def handle(self, caller: Caller, authorized: Authorized[Metadata]) -> MetadataResult:
+        """Nodes, granted topics, and the refusals of those asked for by name."""
+        granted = authorized.request
+        described = {
+            name: await self._describe(caller, authorized, name) for name in granted.topics or ()
+        }
+        codes = authorized.refused_codes(ResourceKind.TOPIC)
+        names = authorized.asked.topics
+        if names is None:
+            topics = tuple(each for each in described.values() if each.error is ErrorCode.NONE)
+        else:
+            topics = tuple(
+                TopicMetadata(name, codes[name]) if name in codes else described[name]
+                for name in dict.fromkeys(names)
+            )
+        return MetadataResult(
+            self._cluster, self._placement.controller, self._brokers(caller.listener), topics
+        )
+
+    def _brokers(self, listener: str) -> tuple[Broker, ...]:
+        brokers = []
+        for node, known in sorted(self._catalogue.state.nodes.items()):
+            endpoint = self._catalogue.endpoint(node, listener)
+            if endpoint is not None:
+                brokers.append(Broker(node, endpoint.host, endpoint.port, known.rack))
+        return tuple(brokers)
+
+    async def _describe(
+        self, caller: Caller, authorized: Authorized[Metadata], name: TopicName
+    ) -> TopicMetadata:
+        live = self._topics.find(name)
+        try:
+            if live is None:
+                await self._create(caller, authorized, name)
+                live = self._topics.find(name)
+        except RequestError as error:
+            if error.code is not ErrorCode.TOPIC_ALREADY_EXISTS:
+                return TopicMetadata(name, error.code)
+            live = self._topics.find(name)
+        if live is None:
+            return TopicMetadata(name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        return self._told(live)
+
+    async def _create(
+        self, caller: Caller, authorized: Authorized[Metadata], name: TopicName
+    ) -> None:
+        """Makes the topic, or raises RequestError with what the client is told of it."""
+        check_topic_name(name)
+        wanted = authorized.asked.topics is not None and authorized.asked.allow_auto_topic_creation
+        if not (wanted and self._creation.enabled):
+            raise RequestError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic")
+        topic = Resource(ResourceKind.TOPIC, name)
+        decision = authorized.permits(Action.CREATE, topic)
+        if not decision.allowed and not decision.denied:
+            decision = authorized.permits(Action.CREATE, CLUSTER)
+        if not decision.allowed:
+            code = ErrorCode.TOPIC_AUTHORIZATION_FAILED
+            refusal = Refusal(topic, code, decision)
+            await self._auditor.denied(caller, authorized.request, (refusal,))
+            raise RequestError(code, "the topic is not there and may not be made")
+        self._topics.judge_new(name, self._creation.partition_count, ())
+        await self._auditor.changing(caller, authorized, (name,), "created on first use")
+        await self._topics.create(name, self._creation.partition_count, ())
+
+    def _told(self, live: LiveTopic) -> TopicMetadata:
+        topic = live.topic
+        partitions = []
+        for index, partition_id in enumerate(topic.partitions):
+            replicas = self._placement.replicas(partition_id)
+            partition = live.partitions[index]
+            partitions.append(
+                PartitionMetadata(
+                    PartitionIndex(index),
+                    self._placement.leader(partition_id),
+                    partition.leader_epoch if partition is not None else -1,
+                    replicas,
+                    replicas,
+                )
+            )
+        return TopicMetadata(topic.name, ErrorCode.NONE, topic.topic, partitions=tuple(partitions))

@@ -1,0 +1,190 @@
+"""Produce: batches are checked and proposed at once; the reply follows when they are durable.
+
+Rules: everything that may wait (opening a partition, room in its log) comes first; then all batches
+of the request are proposed without a checkpoint between, so that requests of one connection keep
+their order. acks 1 is answered like acks -1 (DESIGN section 4). acks 0 has no reply; its errors
+close the connection, as Kafka's do.
+"""
+
+from appliance.authz.actions import ResourceKind
+from appliance.authz.gate import Authorized
+from appliance.broker.caller import Caller
+from appliance.broker.handlers.order import in_order
+from appliance.broker.partition import Partition
+from appliance.broker.pending import Pending
+from appliance.broker.topics import Topics
+from appliance.errors import ErrorCode, ProtocolViolation, RequestError
+from appliance.ports import Clock
+from appliance.types import TimestampMs
+from appliance.wire.kafka.records import check_produced
+from appliance.wire.requests import (
+    Produce,
+    ProducedPartition,
+    ProducedTopic,
+    ProducePartition,
+    ProduceResult,
+    ProduceTopic,
+)
+
+_ACKS = frozenset({-1, 0, 1})
+
+
+class ProduceHandler:
+    """Appends batches to partitions."""
+
+    request = Produce
+
+    def __init__(self, topics: Topics, clock: Clock) -> None:
+        self._topics = topics
+        self._clock = clock
+
+    def refuse(self, request: Produce, code: ErrorCode) -> ProduceResult:
+        """Every partition refused; with acks 0 raises ProtocolViolation."""
+        if request.acks == 0:
+            raise ProtocolViolation(f"refused a produce that wants no reply: {code.name}")
+        return ProduceResult(tuple(_refused(topic, code) for topic in request.topics))
+
+    async def handle(self, _: Caller, authorized: Authorized[Produce]) -> Pending | None:
+        """Proposes each granted batch; the reply is resolved when the last is decided."""
+        request = authorized.request
+        if request.acks not in _ACKS:
+            raise RequestError(ErrorCode.INVALID_REQUIRED_ACKS, "acks are -1, 0 or 1")
+        if request.transactional_id is not None:
+            raise RequestError(ErrorCode.INVALID_TXN_STATE, "transactions are not served")
+        if request.acks == 0 and authorized.refused:
+            self.refuse(authorized.asked, authorized.refused[0].code)
+        for topic in request.topics:
+            for part in topic.partitions:
+                await self._make_ready(topic, part)
+        now_ms = self._clock.now_ms()
+        reply = _Reply(authorized)
+        for topic in request.topics:
+            for part in topic.partitions:
+                slot = reply.slot(part)
+                try:
+                    self._propose(topic, part, slot, now_ms)
+                except RequestError as error:
+                    slot.fail(error)
+        return reply.proposed()
+
+    async def _make_ready(self, topic: ProduceTopic, part: ProducePartition) -> None:
+        """Opens the partition and waits for room; what fails here fails again below."""
+        try:
+            partition = self._find(topic, part) or await self._topics.partition(
+                topic.name, part.index
+            )
+        except RequestError:
+            return
+        size_bytes = len(part.batch) if part.batch is not None else 0
+        if not partition.replica.has_room(size_bytes):
+            await partition.replica.room(size_bytes)
+
+    def _find(self, topic: ProduceTopic, part: ProducePartition) -> Partition | None:
+        live = self._topics.find(topic.name)
+        if live is None or not 0 <= part.index < len(live.partitions):
+            raise RequestError(
+                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic or partition"
+            )
+        return live.partitions[part.index]
+
+    def _propose(
+        self, topic: ProduceTopic, part: ProducePartition, slot: "_Slot", now_ms: TimestampMs
+    ) -> None:
+        partition = self._find(topic, part)
+        live = self._topics.find(topic.name)
+        if partition is None or live is None:
+            raise RequestError(ErrorCode.KAFKA_STORAGE_ERROR, "the partition cannot be opened now")
+        if part.batch is None:
+            raise RequestError(ErrorCode.INVALID_RECORD, "there is no batch")
+        header = check_produced(
+            part.batch,
+            max_batch_bytes=live.settings.max_batch_bytes,
+            now_ms=now_ms,
+            limits=live.settings.timestamps,
+        )
+        if header.is_transactional:
+            raise RequestError(ErrorCode.INVALID_TXN_STATE, "transactions are not served")
+        slot.start_offset = partition.start_offset
+        partition.append(part.batch, header, slot, now_ms)
+
+
+class _Slot:
+    """One partition's part of the reply; called with what became of its batch."""
+
+    __slots__ = ("part", "reply", "result", "start_offset")
+
+    def __init__(self, reply: "_Reply", part: ProducePartition) -> None:
+        self.reply = reply
+        self.part = part
+        self.start_offset = -1
+        self.result: ProducedPartition | None = None
+
+    def __call__(self, error: ErrorCode, base_offset: int) -> None:
+        index = self.part.index
+        if error is ErrorCode.NONE:
+            self.result = ProducedPartition(index, error, base_offset, -1, self.start_offset)
+        else:
+            self.result = ProducedPartition(index, error)
+        self.reply.decided()
+
+    def fail(self, error: RequestError) -> None:
+        """The batch was not taken."""
+        if self.reply.acks == 0:
+            raise ProtocolViolation(f"a batch that wants no reply failed: {error.code.name}")
+        self.result = ProducedPartition(self.part.index, error.code, message=str(error))
+        self.reply.decided()
+
+
+class _Reply:
+    """Gathers the parts and resolves the response when all are there."""
+
+    __slots__ = ("_authorized", "_pending", "_undecided", "acks", "slots")
+
+    def __init__(self, authorized: Authorized[Produce]) -> None:
+        self._authorized = authorized
+        self._pending = Pending()
+        self._undecided = 1  # the request itself, until everything is proposed
+        self.acks = authorized.request.acks
+        self.slots: list[_Slot] = []
+
+    def slot(self, part: ProducePartition) -> _Slot:
+        """Expects one part more."""
+        slot = _Slot(self, part)
+        self.slots.append(slot)
+        self._undecided += 1
+        return slot
+
+    def decided(self) -> None:
+        """One part more is known."""
+        self._undecided -= 1
+        if self._undecided == 0 and self.acks != 0:
+            self._pending.resolve(self._response())
+
+    def proposed(self) -> Pending | None:
+        """Everything is under way: the response from here on waits for its parts only."""
+        self.decided()
+        return self._pending if self.acks != 0 else None
+
+    def _response(self) -> ProduceResult:
+        authorized = self._authorized
+        decided = iter(self.slots)
+        results = [
+            ProducedTopic(
+                topic.name,
+                tuple(
+                    slot.result or ProducedPartition(part.index, ErrorCode.UNKNOWN_SERVER_ERROR)
+                    for part, slot in zip(topic.partitions, decided, strict=False)
+                ),
+            )
+            for topic in authorized.request.topics
+        ]
+        if not authorized.refused:
+            return ProduceResult(tuple(results))
+        codes = authorized.refused_codes(ResourceKind.TOPIC)
+        return ProduceResult(in_order(authorized.asked.topics, codes, results, _refused))
+
+
+def _refused(topic: ProduceTopic, code: ErrorCode) -> ProducedTopic:
+    return ProducedTopic(
+        topic.name, tuple(ProducedPartition(part.index, code) for part in topic.partitions)
+    )
