@@ -24,6 +24,13 @@ MAX_IDLE_S = 600
 MAX_PIPELINED_REQUESTS = 256
 """Unanswered requests of one connection."""
 MAX_CLOSE_S = 2
+"""For replies that are still to come when a connection ends."""
+MAX_LINGER_S = 1
+"""For a peer to take the last bytes of a connection."""
+CONNECTION_SWEEP_S = 1
+"""How exact the time-outs of connections are; one sweep serves them all."""
+ACCEPT_PAUSE_S = 0.1
+"""Before accepting again when the system is out of descriptors or memory."""
 MAX_SILENT_RECORDS = 64
 """TLS records in a row that hold no application byte (key updates, each of which is answered)."""
 MAX_SEND_STALL_S = 30
@@ -89,6 +96,7 @@ MAX_TOPICS = 10_000
 MAX_PARTITIONS = 100_000
 MAX_PARTITIONS_PER_TOPIC = 1_000
 MAX_TOPIC_NAME_CHARACTERS = 249
+MAX_PRINCIPAL_NAME_CHARACTERS = 249
 MAX_POLICY_BYTES = MIB
 
 # Producers, as one partition remembers them (KIP-98).
