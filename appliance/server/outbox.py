@@ -13,7 +13,7 @@ import trio
 from appliance.limits import KIB
 from appliance.types import Buffer
 
-_SEAL_BYTES: Final = 256 * KIB
+_SEAL_BYTES: Final = 512 * KIB
 """Plaintext encrypted before its ciphertext goes to the socket."""
 _SMALL_BUFFER_BYTES: Final = 8 * KIB
 """Buffers up to this size are joined; larger ones are encrypted where they lie."""

@@ -11,7 +11,7 @@ Rules:
 from struct import Struct
 
 from appliance.errors import ProtocolViolation
-from appliance.invariant import invariant
+from appliance.invariant import InvariantViolation, invariant
 from appliance.limits import FRAME_GROWTH_FACTOR, MIN_FRAME_ROOM_BYTES
 
 _SIZE = Struct(">I")
@@ -20,8 +20,8 @@ _SIZE = Struct(">I")
 class FrameBuffer:
     """One direction of one connection; the loop that feeds it reads as follows.
 
-    While `writable()` is None, bytes go through `feed`; else a frame is under way, and the next
-    bytes are received into that view and reported by `wrote`.
+    While a frame is `under_way`, the next bytes are received into `writable` and reported by
+    `wrote`; all others go through `feed`.
     """
 
     __slots__ = ("_frame_bytes", "_received", "_room", "_size_part", "max_frame_bytes")
@@ -33,6 +33,11 @@ class FrameBuffer:
         self._room: bytearray | None = None
         self._frame_bytes = 0
         self._received = 0
+
+    @property
+    def under_way(self) -> bool:
+        """True while a frame is received into a buffer of its own; then `feed` must not be used."""
+        return self._room is not None
 
     @property
     def at_boundary(self) -> bool:
@@ -73,11 +78,9 @@ class FrameBuffer:
         self._size_part = chunk[start:]
         return frames
 
-    def writable(self) -> memoryview | None:
-        """The free room of the frame under way, enlarged by `growth` if it is full; or None."""
-        room = self._room
-        if room is None:
-            return None
+    def writable(self) -> memoryview:
+        """The free room of the frame under way, enlarged by `growth` if it is full."""
+        room = self._under_way()
         growth = self.growth
         if growth:
             larger = bytearray(len(room) + growth)
@@ -87,13 +90,17 @@ class FrameBuffer:
 
     def wrote(self, count: int) -> memoryview | None:
         """Takes note of `count` bytes put into `writable`; the frame if it is complete now."""
-        room = self._room
-        invariant(room is not None, "bytes are written into a frame under way")
+        room = self._under_way()
         self._received += count
-        if room is None or self._received < self._frame_bytes:
+        if self._received < self._frame_bytes:
             return None
         self._room = None
         return memoryview(room).toreadonly()
+
+    def _under_way(self) -> bytearray:
+        if self._room is None:
+            raise InvariantViolation("bytes are received into a frame under way")
+        return self._room
 
     def _begin(self, size: int, head: memoryview) -> None:
         self._frame_bytes = size

@@ -45,7 +45,6 @@ class TLSContext:
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_session_id(b"memorystreamer")
         context.clear_mode(_ENABLE_PARTIAL_WRITE)
-        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
         _load(context, files)
 

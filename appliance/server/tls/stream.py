@@ -18,7 +18,7 @@ from OpenSSL import SSL
 
 from appliance.errors import AuthenticationFailed
 from appliance.invariant import invariant
-from appliance.limits import KIB, MAX_CLOSE_S, MAX_HANDSHAKE_BYTES, MAX_SILENT_RECORDS, MIB
+from appliance.limits import KIB, MAX_HANDSHAKE_BYTES, MAX_LINGER_S, MAX_SILENT_RECORDS, MIB
 from appliance.server.hostname import check_server_certificate, parse_address
 from appliance.server.outbox import Outbox, steps
 from appliance.server.records import MAX_PLAINTEXT_BYTES, RecordMeter, sealed_bytes
@@ -346,7 +346,7 @@ class TLSStream(trio.abc.Stream):
         Closing a socket with unread bytes resets the connection, and the reset overtakes the last
         alert or reply; so what the peer still sends is thrown away unread, for a short while.
         """
-        with trio.move_on_after(MAX_CLOSE_S):
+        with trio.move_on_after(MAX_LINGER_S):
             try:
                 await self.flush()
                 if self._finished:

@@ -1,0 +1,92 @@
+"""How many connections and handshakes there may be, in all and from one address.
+
+A flood from one place must not use up what everybody shares (THREATS: 'Length prefix allocates
+before login'). IPv6 is counted by /64, which is what one host commonly has to itself.
+"""
+
+from collections import Counter
+from ipaddress import IPv6Address, ip_address
+
+import msgspec
+
+from appliance.limits import (
+    MAX_CONNECTIONS,
+    MAX_CONNECTIONS_PER_ADDRESS,
+    MAX_HANDSHAKES_AT_ONCE,
+    MAX_HANDSHAKES_PER_ADDRESS,
+)
+
+
+class AdmissionLimits(msgspec.Struct, frozen=True):
+    """Counts; smaller in tests."""
+
+    max_connections: int = MAX_CONNECTIONS
+    max_connections_per_address: int = MAX_CONNECTIONS_PER_ADDRESS
+    max_handshakes: int = MAX_HANDSHAKES_AT_ONCE
+    max_handshakes_per_address: int = MAX_HANDSHAKES_PER_ADDRESS
+
+
+class Admission:
+    """Counts of one listener. Every `enter` that returned True is followed by one `leave`."""
+
+    __slots__ = (
+        "_connections",
+        "_handshakes",
+        "_limits",
+        "_total_connections",
+        "_total_handshakes",
+        "refused",
+    )
+
+    def __init__(self, limits: AdmissionLimits) -> None:
+        """Begins with nobody."""
+        self._limits = limits
+        self._connections: Counter[str] = Counter()
+        self._handshakes: Counter[str] = Counter()
+        self._total_connections = 0
+        self._total_handshakes = 0
+        self.refused = 0
+        """Since the last time that somebody reported them."""
+
+    def enter(self, origin: str) -> bool:
+        """Lets a new connection begin its handshake, or counts it as refused."""
+        limits = self._limits
+        if (
+            self._total_connections >= limits.max_connections
+            or self._connections[origin] >= limits.max_connections_per_address
+            or self._total_handshakes >= limits.max_handshakes
+            or self._handshakes[origin] >= limits.max_handshakes_per_address
+        ):
+            self.refused += 1
+            return False
+        self._connections[origin] += 1
+        self._handshakes[origin] += 1
+        self._total_connections += 1
+        self._total_handshakes += 1
+        return True
+
+    def handshake_over(self, origin: str) -> None:
+        """The handshake of a connection has ended, well or not."""
+        self._total_handshakes -= 1
+        _less(self._handshakes, origin)
+
+    def leave(self, origin: str) -> None:
+        """A connection has ended."""
+        self._total_connections -= 1
+        _less(self._connections, origin)
+
+
+def origin_of(address: str) -> str:
+    """What connections from `address` are counted under."""
+    parsed = ip_address(address.partition("%")[0])
+    if isinstance(parsed, IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return parsed.exploded[:19]
+    return str(parsed)
+
+
+def _less(counts: Counter[str], origin: str) -> None:
+    counts[origin] -= 1
+    if counts[origin] <= 0:
+        del counts[origin]

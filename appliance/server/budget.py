@@ -1,0 +1,91 @@
+"""Memory budgets: bytes are admitted before they are held, and who finds no room waits its turn.
+
+Rules (DESIGN section 8): full means waiting, never dropping; first come, first served, so that a
+large request is not starved by small ones; what peers need is never lent to clients.
+"""
+
+from collections import deque
+
+import trio
+
+from appliance.invariant import invariant
+from appliance.limits import (
+    CLIENT_REPLY_BUDGET_BYTES,
+    CLIENT_REQUEST_BUDGET_BYTES,
+    PEER_BUDGET_BYTES,
+)
+
+
+class MemoryBudget:
+    """A number of bytes that many hold parts of."""
+
+    __slots__ = ("_free", "_waiting", "capacity")
+
+    def __init__(self, capacity: int) -> None:
+        """`capacity` bytes, all free."""
+        self.capacity = capacity
+        self._free = capacity
+        self._waiting: deque[tuple[int, trio.Event]] = deque()
+
+    @property
+    def free(self) -> int:
+        """Bytes that nobody holds."""
+        return self._free
+
+    def try_acquire(self, count: int) -> bool:
+        """Takes `count` bytes if they are free and nobody waits before the caller."""
+        if count > self._free or self._waiting:
+            return False
+        self._free -= count
+        return True
+
+    async def acquire(self, count: int) -> None:
+        """Takes `count` bytes, at most the capacity, when it is the caller's turn.
+
+        A checkpoint only if it has to wait.
+        """
+        invariant(count <= self.capacity, "what a budget is asked for fits into it")
+        if self.try_acquire(count):
+            return
+        turn = (count, trio.Event())
+        self._waiting.append(turn)
+        try:
+            await turn[1].wait()
+        except BaseException:
+            if turn[1].is_set():
+                self.release(count)
+            else:
+                self._waiting.remove(turn)
+                self._admit()
+            raise
+
+    def release(self, count: int) -> None:
+        """Gives `count` bytes back, to those who wait first."""
+        self._free += count
+        invariant(self._free <= self.capacity, "a budget gets back what it gave")
+        if self._waiting:
+            self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._free:
+            count, turn = self._waiting.popleft()
+            self._free -= count
+            turn.set()
+
+
+class Budgets:
+    """The three budgets of a node."""
+
+    __slots__ = ("client_replies", "client_requests", "peers")
+
+    def __init__(
+        self,
+        *,
+        client_requests: int = CLIENT_REQUEST_BUDGET_BYTES,
+        client_replies: int = CLIENT_REPLY_BUDGET_BYTES,
+        peers: int = PEER_BUDGET_BYTES,
+    ) -> None:
+        """Capacities in bytes."""
+        self.client_requests = MemoryBudget(client_requests)
+        self.client_replies = MemoryBudget(client_replies)
+        self.peers = MemoryBudget(peers)

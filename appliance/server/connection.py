@@ -1,0 +1,239 @@
+"""One connection from its login to its end: frames in, requests dispatched, replies out in order.
+
+Rules:
+- All requests that have arrived are decoded and dispatched in one wake-up, before anything waits.
+- A dispatch that is awaited stops reading from this connection; a `Pending` one does not.
+- Memory for a frame is admitted before it is held; a full budget stops reading, and drops nothing.
+- No task, timer or cancel scope belongs to a request: the listener's sweep asks `overdue`.
+- What breaks the protocol closes the connection, with a line in the log that holds no payload.
+"""
+
+from typing import Final, Generic
+
+import msgspec
+import structlog
+import trio
+
+from appliance.broker.caller import Caller
+from appliance.errors import ApplianceError, ProtocolViolation
+from appliance.limits import (
+    MAX_CLOSE_S,
+    MAX_FRAME_BYTES,
+    MAX_FRAME_BYTES_UNAUTHENTICATED,
+    MAX_FRAME_READ_S,
+    MAX_IDLE_S,
+    MAX_PIPELINED_REQUESTS,
+    MAX_SEND_STALL_S,
+)
+from appliance.server.budget import Budgets
+from appliance.server.dialect import C, Dialect, Dispatch
+from appliance.server.replies import ReplyQueue
+from appliance.server.tls import TLSStream
+from appliance.types import Principal
+from appliance.wire.buffer import FrameBuffer
+from appliance.wire.session import Event, Session, State
+
+_log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger(__name__)
+
+
+class ConnectionLimits(msgspec.Struct, frozen=True):
+    """What one connection may cost; smaller in tests."""
+
+    max_frame_bytes: int = MAX_FRAME_BYTES
+    max_frame_read_s: float = MAX_FRAME_READ_S
+    max_idle_s: float = MAX_IDLE_S
+    max_send_stall_s: float = MAX_SEND_STALL_S
+    max_pipelined_requests: int = MAX_PIPELINED_REQUESTS
+    max_close_s: float = MAX_CLOSE_S
+
+
+class Connection(Generic[C]):
+    """A peer that has been verified, and what it asks."""
+
+    def __init__(
+        self,
+        stream: TLSStream,
+        caller: Caller,
+        dialect: Dialect[C],
+        dispatch: Dispatch,
+        *,
+        budgets: Budgets,
+        limits: ConnectionLimits,
+    ) -> None:
+        """Serves `caller` on `stream`, whose handshake is over."""
+        self._stream = stream
+        self._caller = caller
+        self._dialect = dialect
+        self._dispatch = dispatch
+        self._budget = budgets.client_requests
+        self._limits = limits
+        self._session = Session()
+        self._session.on(Event.VERIFIED)
+        self._frames = FrameBuffer(MAX_FRAME_BYTES_UNAUTHENTICATED)
+        self._replies = ReplyQueue(
+            stream, dialect, requests=budgets.client_requests, replies=budgets.client_replies
+        )
+        self._life = trio.CancelScope()
+        self._reading = trio.CancelScope()
+        self._waiting_since: float | None = None
+        self._frame_since: float | None = None
+        self._frame_charge = 0
+        self._stopping = False
+
+    @property
+    def state(self) -> State:
+        """Where this connection is in its life."""
+        return self._session.state
+
+    @property
+    def principal(self) -> Principal:
+        """Whose connection this is."""
+        return self._caller.principal
+
+    async def serve(self) -> None:
+        """Returns when the connection has ended, for whatever reason; the stream is left open."""
+        try:
+            with self._life:
+                await self._dispatch.login(self._caller)
+                self._session.on(Event.ADMITTED)
+                self._frames.max_frame_bytes = self._limits.max_frame_bytes
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write)
+                    await self._read()
+                    nursery.cancel_scope.cancel()
+        except ApplianceError as error:
+            self._note("refused", error)
+        finally:
+            self._session.on(Event.END)
+            self._replies.close()
+            self._budget.release(self._frame_charge)
+            self._frame_charge = 0
+
+    def stop(self) -> None:
+        """Reads no more; replies that are on their way are finished within MAX_CLOSE_S."""
+        self._stopping = True
+        self._life.deadline = min(
+            self._life.deadline, trio.current_time() + self._limits.max_close_s
+        )
+        if self._waiting_since is not None:
+            self._reading.cancel()
+
+    def cut(self, reason: str) -> None:
+        """Ends the connection at once."""
+        _log.info("connection cut", reason=reason, **self._where())
+        self._life.cancel()
+
+    def overdue(self, now: float) -> str | None:
+        """Which time limit this connection has passed at `now` (trio's clock), or None."""
+        if self._session.state is State.CLOSED:
+            return None
+        stalled = self._stream.send_stalled_since
+        if stalled is not None and now - stalled > self._limits.max_send_stall_s:
+            return "the peer does not read its replies"
+        begun = self._frame_since
+        if begun is not None and now - begun > self._limits.max_frame_read_s:
+            return "a frame takes too long"
+        waiting = self._waiting_since
+        if waiting is None or begun is not None or not self._replies.idle:
+            return None
+        return "idle" if now - waiting > self._limits.max_idle_s else None
+
+    # --- reading ---------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        """Reads until the peer ends, is cut off or the node stops; then sees replies off."""
+        try:
+            with self._reading:
+                await self._read_requests()
+            self._session.on(Event.STOP)
+            self._life.deadline = min(
+                self._life.deadline, trio.current_time() + self._limits.max_close_s
+            )
+            self._replies.flush_now()
+            await self._replies.wait_idle()
+        except trio.BrokenResourceError as error:
+            self._note("lost", error)
+        except ProtocolViolation as error:
+            self._note("protocol violated", error)
+        except ApplianceError as error:
+            self._note("closed by a request", error)
+
+    async def _read_requests(self) -> None:
+        stream = self._stream
+        while not self._stopping:
+            self._waiting_since = trio.current_time()
+            more = await stream.wait_data()
+            self._waiting_since = None
+            if not more:
+                if not self._frames.at_boundary:
+                    raise ProtocolViolation("the peer ended within a frame")
+                return
+            while stream.has_data and not self._stopping:
+                await self._take()
+            self._replies.flush_now()
+
+    async def _take(self) -> None:
+        """Takes what one record, or for a large frame all that have arrived, brings."""
+        frames = self._frames
+        if not frames.under_way:
+            for frame in frames.feed(self._stream.take()):
+                if not self._budget.try_acquire(len(frame)):
+                    await self._admit(len(frame))
+                await self._handle(frame)
+                if self._stopping:
+                    return
+            if not frames.at_boundary:
+                self._frame_since = self._frame_since or trio.current_time()
+            return
+        growth = frames.growth
+        if growth:
+            await self._admit(growth)
+            self._frame_charge += growth
+        room = frames.writable()
+        complete = frames.wrote(self._stream.take_into(room))
+        room.release()
+        if complete is not None:
+            # The charge of a frame is its size: what lay in its first chunk is added here.
+            rest = len(complete) - self._frame_charge
+            await self._admit(rest)
+            self._frame_charge = 0
+            await self._handle(complete)
+
+    async def _admit(self, count: int) -> None:
+        if not self._budget.try_acquire(count):
+            self._replies.flush_now()
+            await self._budget.acquire(count)
+
+    async def _handle(self, frame: memoryview) -> None:
+        """Decodes and dispatches one frame, for whose bytes the budget has been asked."""
+        self._frame_since = None
+        charge = len(frame)
+        try:
+            call = self._dialect.decode(frame)
+            if call.client_id != self._caller.client_id:
+                self._caller = msgspec.structs.replace(self._caller, client_id=call.client_id)
+            if len(self._replies) >= self._limits.max_pipelined_requests:
+                self._replies.flush_now()
+                await self._replies.wait_below(self._limits.max_pipelined_requests)
+            self._replies.wake()
+            reply = await self._dispatch.dispatch(self._caller, call.request)
+            if reply is not None:
+                self._replies.add(call, reply, charge)
+                charge = 0
+        finally:
+            self._budget.release(charge)
+
+    # --- writing ---------------------------------------------------------------------------
+
+    async def _write(self) -> None:
+        try:
+            await self._replies.run()
+        except trio.BrokenResourceError as error:
+            self._note("lost", error)
+            self._life.cancel()
+
+    def _note(self, what: str, error: Exception) -> None:
+        _log.info("connection ended", how=what, reason=str(error), **self._where())
+
+    def _where(self) -> dict[str, str]:
+        return {"listener": self._caller.listener, "address": self._caller.address}

@@ -1,0 +1,167 @@
+"""Replies of one connection, in the order of its requests, many to one TLS write.
+
+Rules:
+- A reply goes out when it is there and all before it have gone; who waits costs no task.
+- Whatever is small and ready goes straight into the socket from the task that made it ready to go;
+  the writer's task takes over where the socket or the budget makes it wait.
+- The memory of a request is given back when its reply is encoded, that of a reply when the socket
+  has it.
+"""
+
+from collections import deque
+from typing import Final, Generic
+
+import trio
+
+from appliance.broker.pending import Pending
+from appliance.limits import KIB
+from appliance.server.budget import MemoryBudget
+from appliance.server.dialect import C, Dialect
+from appliance.server.tls import TLSStream
+from appliance.types import Buffer
+from appliance.wire.requests import Response
+
+_SMALL_WRITE_BYTES: Final = 64 * KIB
+_WRITE_BYTES: Final = 256 * KIB
+"""Enough replies for one write."""
+
+
+class _Write:
+    """Encoded replies on their way; their bytes are `held` in the budget, or not yet."""
+
+    __slots__ = ("buffers", "held", "size")
+
+    def __init__(self, buffers: list[Buffer], size: int) -> None:
+        self.buffers = buffers
+        self.size = size
+        self.held = False
+
+
+class ReplyQueue(Generic[C]):
+    """Everything one connection still has to answer."""
+
+    def __init__(
+        self,
+        stream: TLSStream,
+        dialect: Dialect[C],
+        *,
+        requests: MemoryBudget,
+        replies: MemoryBudget,
+    ) -> None:
+        """Writes to `stream`; gives back to `requests` what the reader took there."""
+        self._stream = stream
+        self._dialect = dialect
+        self._requests = requests
+        self._replies = replies
+        self._entries: deque[tuple[C, Response | Pending, int]] = deque()
+        self._write: _Write | None = None
+        self._writer = trio.lowlevel.ParkingLot()
+        self._waiters = trio.lowlevel.ParkingLot()
+
+    def __len__(self) -> int:
+        """Requests that are not answered."""
+        return len(self._entries)
+
+    @property
+    def idle(self) -> bool:
+        """True when every request is answered and its reply has left."""
+        return not self._entries and self._write is None
+
+    def add(self, call: C, reply: Response | Pending, charge: int) -> None:
+        """Queues a reply; `charge` is what its request holds in the budget, in bytes."""
+        if isinstance(reply, Pending):
+            ready = reply.response
+            if ready is None:
+                self._entries.append((call, reply, charge))
+                reply.on_resolved(self._resolved)
+                return
+            reply = ready
+        self._entries.append((call, reply, charge))
+
+    def wake(self) -> None:
+        """Has the writer's task send what is ready, because the caller may be away for long."""
+        if self._ready():
+            self._writer.unpark()
+
+    def flush_now(self) -> None:
+        """Sends what is ready as far as that needs no waiting. Raises BrokenResourceError."""
+        while self._write is None and self._ready():
+            write = self._collect()
+            self._write = write
+            if write.size > _SMALL_WRITE_BYTES or not self._replies.try_acquire(write.size):
+                break
+            write.held = True
+            data = write.buffers[0] if len(write.buffers) == 1 else b"".join(write.buffers)
+            write.buffers = []
+            if not self._stream.send_now(data):
+                break
+            self._finish(write)
+        if self._write is not None:
+            self._writer.unpark()
+
+    async def run(self) -> None:
+        """The writer's task. Raises BrokenResourceError when the connection is lost."""
+        while True:
+            if self._write is None:
+                if not self._ready():
+                    await self._writer.park()
+                    continue
+                self._write = self._collect()
+            write = self._write
+            if not write.held:
+                await self._replies.acquire(write.size)
+                write.held = True
+            await self._stream.send_many(write.buffers)
+            self._finish(write)
+
+    async def wait_below(self, count: int) -> None:
+        """Returns when fewer than `count` requests are unanswered."""
+        while len(self._entries) >= count:
+            await self._waiters.park()
+
+    async def wait_idle(self) -> None:
+        """Returns when everything is answered and sent."""
+        while not self.idle:
+            await self._waiters.park()
+
+    def close(self) -> None:
+        """Forgets everything and gives all memory back."""
+        for _, _, charge in self._entries:
+            self._requests.release(charge)
+        self._entries.clear()
+        if self._write is not None and self._write.held:
+            self._replies.release(self._write.size)
+        self._write = None
+
+    def _ready(self) -> bool:
+        if not self._entries:
+            return False
+        reply = self._entries[0][1]
+        return not isinstance(reply, Pending) or reply.response is not None
+
+    def _resolved(self) -> None:
+        if self._write is None and self._ready():
+            self._writer.unpark()
+
+    def _collect(self) -> _Write:
+        buffers: list[Buffer] = []
+        size = 0
+        while self._entries and size < _WRITE_BYTES:
+            call, reply, charge = self._entries[0]
+            if isinstance(reply, Pending):
+                response = reply.response
+                if response is None:
+                    break
+            else:
+                response = reply
+            self._entries.popleft()
+            for buffer in self._dialect.encode(call, response):
+                buffers.append(buffer)
+                size += len(buffer)
+            self._requests.release(charge)
+        return _Write(buffers, min(size, self._replies.capacity))
+
+    def _finish(self, write: _Write) -> None:
+        self._write = None
+        self._replies.release(write.size)
+        self._waiters.unpark_all()
