@@ -27,7 +27,7 @@ lint: install    ## ruff, mypy, import contracts, bandit
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml appliance certs-tooling
+	$(BIN)/bandit --quiet --severity-level medium --recursive --configfile pyproject.toml appliance certs-tooling
 
 unit: install    ## tests without processes of their own
 	$(BIN)/pytest -q tests/unit

@@ -30,7 +30,7 @@ Number = Annotated[int, Meta(ge=1, le=(1 << 31) - 1)]
 _ENDPOINT = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>\d{1,5})"
 )
-_EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound
+_EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104  # nosec B104 - compared with, not bound
 _HTTPS = re.compile(r"https://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 
 
@@ -87,10 +87,12 @@ class ListenerSettings(Section, frozen=True):
     def __post_init__(self) -> None:
         """Refuses what is no endpoint; raises ValueError, which msgspec reports with its place."""
         bound = Endpoint.parse(self.bind)
+        if bound.port == 0:
+            raise ValueError("'bind' names no port: clients are told one, so give it")
         if self.advertised is None and bound.host in _EVERYWHERE:
             raise ValueError(f"'bind' is {bound.host}: say in 'advertised' where clients connect")
         if self.advertised is not None and Endpoint.parse(self.advertised).port == 0:
-            raise ValueError("'advertised' names the port that clients connect to: it cannot be 0")
+            raise ValueError("'advertised' names no port: clients connect to one, so give it")
 
     @property
     def bound(self) -> Endpoint:
@@ -194,7 +196,7 @@ class NodeConfig(Section, frozen=True):
     def __post_init__(self) -> None:
         """Checks the relations between tables."""
         kafka, native = self.listeners.kafka.bound, self.listeners.native.bound
-        if kafka.port and kafka.port == native.port and _overlap(kafka.host, native.host):
+        if kafka.port == native.port and _overlap(kafka.host, native.host):
             raise ValueError(f"listeners.kafka and listeners.native both bind port {kafka.port}")
 
 
