@@ -66,11 +66,6 @@ def consume(
     run(profile, action)
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("consume")(consume)
-
-
 def render(chunk: Chunk, separator: bytes | None) -> bytes:
     """The chunk's records as lines."""
     if separator is None:

@@ -12,12 +12,12 @@ from appliance.client.session import Session
 from appliance.errors import ConfigurationError
 from appliance.limits import MAX_POLICY_BYTES
 
-commands = typer.Typer(
+app = typer.Typer(
     help="Show or replace the policy that every decision follows.", no_args_is_help=True
 )
 
 
-@commands.command()
+@app.command()
 def show(profile: ProfileOption = None) -> None:
     """Print the policy in force; its version goes to stderr."""
 
@@ -29,7 +29,7 @@ def show(profile: ProfileOption = None) -> None:
     run(profile, action)
 
 
-@commands.command("apply")
+@app.command("apply")
 def apply_file(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Casbin CSV lines; - is stdin.")],
     profile: ProfileOption = None,
@@ -52,11 +52,6 @@ def apply_file(
         print(f"policy version {version} is in force")
 
     run(profile, action)
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the commands to the command line."""
-    app.add_typer(commands, name="policy")
 
 
 def _read(file: Path) -> str:

@@ -77,8 +77,3 @@ def produce(
             tally.finish("durable")
 
     run(profile, action)
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("produce")(produce)

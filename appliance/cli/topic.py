@@ -15,13 +15,13 @@ from appliance.errors import ConfigurationError, ErrorCode
 from appliance.types import TopicName
 from appliance.wire.requests import TopicMetadata
 
-commands = typer.Typer(help="Create, delete, list and describe topics.", no_args_is_help=True)
+app = typer.Typer(help="Create, delete, list and describe topics.", no_args_is_help=True)
 
 TopicArgument = Annotated[str, typer.Argument(metavar="TOPIC", help="The topic's name.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
-@commands.command()
+@app.command()
 def create(
     topic: TopicArgument,
     profile: ProfileOption = None,
@@ -52,7 +52,7 @@ def create(
     run(profile, action)
 
 
-@commands.command()
+@app.command()
 def delete(
     topic: TopicArgument,
     profile: ProfileOption = None,
@@ -71,7 +71,7 @@ def delete(
     run(profile, action)
 
 
-@commands.command("list")
+@app.command("list")
 def list_topics(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
     """List the topics that this profile may see, one a line."""
 
@@ -86,7 +86,7 @@ def list_topics(profile: ProfileOption = None, as_json: JsonOption = False) -> N
     run(profile, action)
 
 
-@commands.command()
+@app.command()
 def describe(
     topic: TopicArgument, profile: ProfileOption = None, as_json: JsonOption = False
 ) -> None:
@@ -100,11 +100,6 @@ def describe(
             Console().print(_table(found))
 
     run(profile, action)
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the commands to the command line."""
-    app.add_typer(commands, name="topic")
 
 
 def _setting(text: str) -> tuple[str, str]:

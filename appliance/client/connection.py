@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import trio
 
 from appliance.client.frames import FrameReader
-from appliance.errors import ApplianceError, ProtocolViolation, RequestError
+from appliance.errors import ApplianceError, AuthenticationFailed, ProtocolViolation, RequestError
 from appliance.limits import KIB, MAX_PIPELINED_REQUESTS, MIB
 from appliance.types import Buffer
 from appliance.wire.native import codec
@@ -162,6 +162,8 @@ class Connection:
             self._end(Disconnected(f"{self.name} closed the connection"))
         except ProtocolViolation as violation:
             self._end(ProtocolViolation(f"{self.name}: {violation}"))
+        except AuthenticationFailed as refusal:  # in TLS 1.3 it may come in place of a reply
+            self._end(refusal)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._end(Disconnected(f"the connection to {self.name} broke"))
         finally:

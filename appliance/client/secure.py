@@ -1,4 +1,4 @@
-"""How a client reaches a node: TLS 1.3 with the profile's credentials, host name verified."""
+"""How a session reaches a node: TLS 1.3, both sides with certificates, the host's name verified."""
 
 import trio
 
@@ -9,14 +9,17 @@ from appliance.server.tls import TLSFiles, client_context, connect
 
 
 def connector(profile: Profile) -> Connector:
-    """Opens streams as the profile's principal; raises ConfigurationError for unusable files."""
+    """Opens streams with a profile's credentials, which are read now.
+
+    Raises ConfigurationError, naming the file, if one cannot be used.
+    """
     files = TLSFiles(certificate=profile.certificate, key=profile.key, ca=profile.ca)
     context = client_context(files, profile.key_exchange)
 
-    async def open_stream(address: Address) -> trio.abc.Stream:
+    async def dial(address: Address) -> trio.abc.Stream:
         try:
             return await connect(address.host, address.port, context)
         except trio.BrokenResourceError as error:
             raise Disconnected(str(error)) from None
 
-    return open_stream
+    return dial
