@@ -1,0 +1,81 @@
+"""ListOffsets (key 2): looks offsets up by time.
+
+Why each version exists:
+1  one offset a partition, with its time; version 0 gave a list of segments.
+2  isolation level (KIP-98).
+3  the client waits out its throttling itself (KIP-219).
+4  leader epochs (KIP-320).
+5  the client knows OFFSET_NOT_AVAILABLE (KIP-207).
+6  flexible (KIP-482).
+7  the offset of the largest timestamp, -3 (KIP-734).
+8  the start of the local log, -4 (KIP-405).
+"""
+
+from typing import Final
+
+from appliance.wire.kafka.schema import Api, Array, Field, Scalar, row
+from appliance.wire.requests import (
+    ListedOffset,
+    ListedOffsetsTopic,
+    ListOffsets,
+    ListOffsetsPartition,
+    ListOffsetsResult,
+    ListOffsetsTopic,
+)
+
+_PARTITION: Final = row(
+    Field("index", Scalar.INT32),
+    Field("current_leader_epoch", Scalar.INT32, since=4, default=-1),
+    Field("timestamp_ms", Scalar.INT64),
+    into=ListOffsetsPartition,
+)
+
+_REQUEST: Final = row(
+    Field("replica_id", Scalar.INT32, bound=False, default=-1),
+    Field("isolation_level", Scalar.INT8, since=2, default=0),
+    Field(
+        "topics",
+        Array(
+            row(
+                Field("name", Scalar.STRING),
+                Field("partitions", Array(_PARTITION)),
+                into=ListOffsetsTopic,
+            )
+        ),
+    ),
+    into=ListOffsets,
+)
+
+_LISTED: Final = row(
+    Field("index", Scalar.INT32),
+    Field("error", Scalar.INT16),
+    Field("timestamp_ms", Scalar.INT64),
+    Field("offset", Scalar.INT64),
+    Field("leader_epoch", Scalar.INT32, since=4, default=-1),
+    into=ListedOffset,
+)
+
+_RESPONSE: Final = row(
+    Field("throttle_time_ms", Scalar.INT32, since=2, default=0),
+    Field(
+        "topics",
+        Array(
+            row(
+                Field("name", Scalar.STRING),
+                Field("partitions", Array(_LISTED)),
+                into=ListedOffsetsTopic,
+            )
+        ),
+    ),
+    into=ListOffsetsResult,
+)
+
+API: Final = Api(
+    key=2,
+    name="ListOffsets",
+    lowest=1,
+    highest=8,
+    flexible_from=6,
+    request=_REQUEST,
+    response=_RESPONSE,
+)

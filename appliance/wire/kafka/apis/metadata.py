@@ -1,0 +1,130 @@
+"""Metadata (key 3): brokers, topics, leaders.
+
+Why each version exists:
+0  an empty array of topics asks for all.
+1  null asks for all, empty for none; racks, the controller, internal topics.
+2  the cluster's id (KIP-78).
+3  throttle time (KIP-124).
+4  the client says whether topics may be created for it (KIP-204 era); before, they always may.
+5  offline replicas (KIP-112).
+6  the client waits out its throttling itself (KIP-219).
+7  leader epochs (KIP-320).
+8  authorised operations (KIP-430).
+9  flexible (KIP-482).
+10 topic ids (KIP-516).
+11 authorised operations of the cluster moved to DescribeCluster (KIP-700).
+12 topics may be asked for by id (KIP-516); a topic without a name is refused here, ids come later.
+"""
+
+from typing import Final
+from uuid import UUID
+
+from msgspec import Struct
+
+from appliance.errors import UnsupportedVersion
+from appliance.types import TopicName
+from appliance.wire.kafka.schema import Api, Array, Field, Scalar, row, to_request
+from appliance.wire.requests import (
+    Broker,
+    Metadata,
+    MetadataResult,
+    PartitionMetadata,
+    TopicMetadata,
+)
+
+_NOT_ASKED: Final = -(1 << 31)
+"""What the bit field of authorised operations holds when nobody asked for it."""
+
+
+class _Topic(Struct, frozen=True, gc=False):
+    """A topic by name, or (name null) by id."""
+
+    topic_id: UUID | None
+    name: TopicName | None
+
+
+class _Asked(Struct, frozen=True, gc=False):
+    """The request as it stands on the wire."""
+
+    topics: tuple[_Topic, ...] | None
+    allow_auto_topic_creation: bool
+
+
+def _request(asked: _Asked, version: int) -> Metadata:
+    if asked.topics is None or (version == 0 and not asked.topics):
+        return Metadata(None, asked.allow_auto_topic_creation)
+    names = []
+    for topic in asked.topics:
+        if topic.name is None:
+            raise UnsupportedVersion("topics are asked for by name")
+        names.append(topic.name)
+    return Metadata(tuple(names), asked.allow_auto_topic_creation)
+
+
+_REQUEST: Final = row(
+    Field(
+        "topics",
+        Array(
+            row(
+                Field("topic_id", Scalar.UUID, since=10, default=None),
+                Field("name", Scalar.STRING, nullable_from=10),
+                into=_Topic,
+            )
+        ),
+        nullable_from=1,
+    ),
+    Field("allow_auto_topic_creation", Scalar.BOOL, since=4, default=True),
+    Field("cluster_operations", Scalar.BOOL, since=8, until=10, bound=False, default=False),
+    Field("topic_operations", Scalar.BOOL, since=8, bound=False, default=False),
+    into=_Asked,
+)
+
+_BROKER: Final = row(
+    Field("node_id", Scalar.INT32),
+    Field("host", Scalar.STRING),
+    Field("port", Scalar.INT32),
+    Field("rack", Scalar.STRING, since=1, nullable_from=1),
+    into=Broker,
+)
+
+_PARTITION: Final = row(
+    Field("error", Scalar.INT16),
+    Field("index", Scalar.INT32),
+    Field("leader_id", Scalar.INT32),
+    Field("leader_epoch", Scalar.INT32, since=7, default=-1),
+    Field("replicas", Array(Scalar.INT32)),
+    Field("in_sync_replicas", Array(Scalar.INT32)),
+    Field("offline_replicas", Array(Scalar.INT32), since=5, bound=False, default=()),
+    into=PartitionMetadata,
+)
+
+_TOPIC: Final = row(
+    Field("error", Scalar.INT16),
+    Field("name", Scalar.STRING, nullable_from=12),
+    Field("topic_id", Scalar.UUID, since=10, default=None),
+    Field("is_internal", Scalar.BOOL, since=1, default=False),
+    Field("partitions", Array(_PARTITION)),
+    Field("operations", Scalar.INT32, since=8, bound=False, default=_NOT_ASKED),
+    into=TopicMetadata,
+)
+
+_RESPONSE: Final = row(
+    Field("throttle_time_ms", Scalar.INT32, since=3, default=0),
+    Field("brokers", Array(_BROKER)),
+    Field("cluster_id", Scalar.STRING, since=2, nullable_from=2, default=""),
+    Field("controller_id", Scalar.INT32, since=1, default=-1),
+    Field("topics", Array(_TOPIC)),
+    Field("operations", Scalar.INT32, since=8, until=10, bound=False, default=_NOT_ASKED),
+    into=MetadataResult,
+)
+
+API: Final = Api(
+    key=3,
+    name="Metadata",
+    lowest=0,
+    highest=12,
+    flexible_from=9,
+    request=_REQUEST,
+    response=_RESPONSE,
+    to_request=to_request(_request),
+)

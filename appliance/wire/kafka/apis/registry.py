@@ -1,0 +1,52 @@
+"""Every API that is served, in the order of their keys: the one list that all else derives from."""
+
+from types import MappingProxyType
+from typing import Final
+
+from appliance.invariant import invariant
+from appliance.wire.kafka.apis import (
+    api_versions,
+    create_topics,
+    delete_topics,
+    fetch,
+    find_coordinator,
+    heartbeat,
+    init_producer_id,
+    join_group,
+    leave_group,
+    list_offsets,
+    metadata,
+    offset_commit,
+    offset_fetch,
+    produce,
+    sync_group,
+)
+from appliance.wire.kafka.schema import Api
+
+APIS: Final[tuple[Api, ...]] = (
+    produce.API,
+    fetch.API,
+    list_offsets.API,
+    metadata.API,
+    offset_commit.API,
+    offset_fetch.API,
+    find_coordinator.API,
+    join_group.API,
+    heartbeat.API,
+    leave_group.API,
+    sync_group.API,
+    api_versions.API,
+    create_topics.API,
+    delete_topics.API,
+    init_producer_id.API,
+)
+
+BY_KEY: Final = MappingProxyType({api.key: api for api in APIS})
+
+ADVERTISED: Final = tuple(
+    (api.key, api.lowest if api.advertised_from is None else api.advertised_from, api.highest)
+    for api in APIS
+)
+"""The table that ApiVersions gives: (key, lowest, highest)."""
+
+invariant(len(BY_KEY) == len(APIS), "an API has a key of its own")

@@ -1,0 +1,279 @@
+"""Turns a declaration into a decoder and an encoder for one version: closures, compiled once.
+
+Rules:
+- All decisions that depend on the version are made here; what runs per message has none left.
+- An array's least element width is computed from the declaration and given to the reader, which
+  bounds the count by it; a declaration with elements of no width is refused at import.
+- Depth is bounded by construction: closures nest as declarations do, and those are finite.
+"""
+
+from collections.abc import Callable
+from operator import attrgetter, itemgetter
+from typing import TypeVar, cast
+
+from msgspec import UNSET
+
+from appliance.errors import ProtocolViolation
+from appliance.invariant import invariant
+from appliance.wire.kafka import primitives
+from appliance.wire.kafka.primitives import Output, Reader
+from appliance.wire.kafka.schema import Array, Field, Fields, Scalar, Value
+
+Decode = Callable[[Reader], object]
+Encode = Callable[[Output, object], None]
+_Get = Callable[[object], object]
+_T = TypeVar("_T")
+
+
+def _erased(put: Callable[[Output, _T], None]) -> Encode:
+    """A writer whose argument's type the declaration vouches for."""
+    return cast("Encode", put)
+
+
+_READERS: dict[Scalar, tuple[Decode, Decode]] = {
+    Scalar.BOOL: (Reader.bool, Reader.bool),
+    Scalar.INT8: (Reader.int8, Reader.int8),
+    Scalar.INT16: (Reader.int16, Reader.int16),
+    Scalar.INT32: (Reader.int32, Reader.int32),
+    Scalar.INT64: (Reader.int64, Reader.int64),
+    Scalar.UUID: (Reader.uuid, Reader.uuid),
+    Scalar.STRING: (Reader.string, Reader.compact_string),
+    Scalar.BYTES: (Reader.octets, Reader.compact_octets),
+    Scalar.RECORDS: (Reader.records, Reader.compact_records),
+}
+"""Classic and flexible form of each."""
+
+_WRITERS: dict[Scalar, tuple[Encode, Encode]] = {
+    Scalar.BOOL: (_erased(primitives.put_bool),) * 2,
+    Scalar.INT8: (_erased(primitives.put_int8),) * 2,
+    Scalar.INT16: (_erased(primitives.put_int16),) * 2,
+    Scalar.INT32: (_erased(primitives.put_int32),) * 2,
+    Scalar.INT64: (_erased(primitives.put_int64),) * 2,
+    Scalar.UUID: (_erased(primitives.put_uuid),) * 2,
+    Scalar.STRING: (_erased(primitives.put_string), _erased(primitives.put_compact_string)),
+    Scalar.BYTES: (_erased(primitives.put_octets), _erased(primitives.put_compact_octets)),
+    Scalar.RECORDS: (_erased(primitives.put_records), _erased(primitives.put_compact_records)),
+}
+
+_WIDTHS: dict[Scalar, int] = {
+    Scalar.BOOL: 1,
+    Scalar.INT8: 1,
+    Scalar.INT16: 2,
+    Scalar.INT32: 4,
+    Scalar.INT64: 8,
+    Scalar.UUID: 16,
+}
+_CLASSIC_WIDTHS: dict[Scalar, int] = {Scalar.STRING: 2, Scalar.BYTES: 4, Scalar.RECORDS: 4}
+_CLASSIC_COUNT_BYTES = 4
+
+_EMPTY: dict[Scalar, Value] = {
+    Scalar.BOOL: False,
+    Scalar.STRING: "",
+    Scalar.BYTES: b"",
+    Scalar.RECORDS: (),
+    Scalar.UUID: None,
+}
+"""What stands for a value that is not given; 0 for numbers."""
+
+
+def min_width(kind: Scalar | Array | Fields, version: int, *, flexible: bool) -> int:
+    """The least number of bytes that a value of this kind takes on the wire."""
+    if isinstance(kind, Array):
+        return 1 if flexible else _CLASSIC_COUNT_BYTES
+    if isinstance(kind, Scalar):
+        return _WIDTHS.get(kind) or (1 if flexible else _CLASSIC_WIDTHS[kind])
+    tags = 1 if flexible else 0
+    return tags + sum(
+        min_width(field.kind, version, flexible=flexible)
+        for field in kind.fields
+        if field.carried_by(version) and field.tag is None
+    )
+
+
+# --- decoding ---------------------------------------------------------------------------------
+
+
+def compile_decoder(fields: Fields, version: int, *, flexible: bool) -> Decode:
+    """A function that reads one value of `fields` in this version from a reader."""
+    carried = [f for f in fields.fields if f.carried_by(version) and f.tag is None]
+    steps = tuple(
+        (f.name if f.bound else None, _decode_field(f, version, flexible=flexible)) for f in carried
+    )
+    names = {f.name for f in carried}
+    absent: dict[str, object] = {
+        f.name: f.default
+        for f in fields.fields
+        if f.bound and f.name not in names and f.default is not UNSET
+    }
+    read_tags = _decode_tags(fields, version) if flexible else None
+    if fields.into is None:
+        return _decode_tuple(fields, steps, absent, read_tags)
+    into = fields.into
+
+    def decode(reader: Reader) -> object:
+        values = dict(absent)
+        for name, read in steps:
+            value = read(reader)
+            if name is not None:
+                values[name] = value
+        if read_tags is not None:
+            read_tags(reader)
+        return into(**values)
+
+    return decode
+
+
+def _decode_tuple(
+    fields: Fields,
+    steps: tuple[tuple[str | None, Decode], ...],
+    absent: dict[str, object],
+    read_tags: Decode | None,
+) -> Decode:
+    order = [f.name for f in fields.fields if f.bound]
+
+    def decode(reader: Reader) -> object:
+        values = dict(absent)
+        for name, read in steps:
+            value = read(reader)
+            if name is not None:
+                values[name] = value
+        if read_tags is not None:
+            read_tags(reader)
+        return tuple([values[name] for name in order])
+
+    return decode
+
+
+def _decode_field(field: Field, version: int, *, flexible: bool) -> Decode:
+    nullable = version >= field.nullable_from
+    if isinstance(field.kind, Array):
+        return _decode_array(field.kind, version, flexible=flexible, nullable=nullable)
+    read = _READERS[field.kind][flexible]
+    if nullable or field.kind in _WIDTHS:
+        return read
+
+    def decode(reader: Reader) -> object:
+        value = read(reader)
+        if value is None:
+            raise ProtocolViolation("null where a value must be")
+        return value
+
+    return decode
+
+
+def _decode_array(array: Array, version: int, *, flexible: bool, nullable: bool) -> Decode:
+    width = min_width(array.of, version, flexible=flexible)
+    invariant(width > 0, "array elements have a width")
+    read = (
+        _decode_field(Field("", array.of), version, flexible=flexible)
+        if isinstance(array.of, Scalar)
+        else compile_decoder(array.of, version, flexible=flexible)
+    )
+    read_count = Reader.compact_count if flexible else Reader.count
+
+    def decode(reader: Reader) -> object:
+        count = read_count(reader, width)
+        if count is None:
+            if nullable:
+                return None
+            raise ProtocolViolation("null where an array must be")
+        return tuple([read(reader) for _ in range(count)])
+
+    return decode
+
+
+def _decode_tags(fields: Fields, version: int) -> Decode:
+    """Reads a section of tagged fields: known ones are checked, all are dropped."""
+    known = {
+        f.tag: _decode_field(f, version, flexible=True)
+        for f in fields.fields
+        if f.tag is not None and f.carried_by(version)
+    }
+    if not known:
+        return Reader.skip_tags
+
+    def decode(reader: Reader) -> None:
+        last = -1
+        for _ in range(reader.tag_count()):
+            tag = reader.unsigned_varint()
+            if tag <= last:
+                raise ProtocolViolation("tagged fields are out of order")
+            last = tag
+            end = reader.unsigned_varint() + reader.position
+            read = known.get(tag)
+            if read is None:
+                reader.skip(end - reader.position)
+            else:
+                read(reader)
+            if reader.position != end:
+                raise ProtocolViolation("a tagged field is not as long as it says")
+
+    return decode
+
+
+# --- encoding ---------------------------------------------------------------------------------
+
+
+def compile_encoder(fields: Fields, version: int, *, flexible: bool) -> Encode:
+    """A function that appends one value of `fields` in this version to a buffer."""
+    positions = {f.name: i for i, f in enumerate(f for f in fields.fields if f.bound)}
+    steps: list[tuple[_Get, Encode]] = []
+    for field in fields.fields:
+        if not field.carried_by(version) or field.tag is not None:
+            continue
+        put = _encode_field(field, version, flexible=flexible)
+        if not field.bound:
+            get = _constant(None if field.default is UNSET else field.default)
+        elif fields.into is None:
+            get = cast("_Get", itemgetter(positions[field.name]))
+        else:
+            get = attrgetter(field.name)
+        steps.append((get, put))
+    frozen = tuple(steps)
+
+    def encode(output: Output, value: object) -> None:
+        for get, put in frozen:
+            put(output, get(value))
+        if flexible:
+            output.append(0)
+
+    return encode
+
+
+def _constant(value: object) -> _Get:
+    return lambda _: value
+
+
+def _encode_field(field: Field, version: int, *, flexible: bool) -> Encode:
+    nullable = version >= field.nullable_from
+    if isinstance(field.kind, Array):
+        return _encode_array(field.kind, version, flexible=flexible, nullable=nullable)
+    put = _WRITERS[field.kind][flexible]
+    if nullable:
+        return put
+    empty = _EMPTY.get(field.kind, 0)
+
+    def encode(output: Output, value: object) -> None:
+        put(output, empty if value is None else value)
+
+    return encode
+
+
+def _encode_array(array: Array, version: int, *, flexible: bool, nullable: bool) -> Encode:
+    put = (
+        _WRITERS[array.of][flexible]
+        if isinstance(array.of, Scalar)
+        else compile_encoder(array.of, version, flexible=flexible)
+    )
+    put_count = primitives.put_compact_count if flexible else primitives.put_count
+
+    def encode(output: Output, value: object) -> None:
+        if value is None:
+            put_count(output, None if nullable else 0)
+            return
+        elements = cast("tuple[object, ...]", value)
+        put_count(output, len(elements))
+        for element in elements:
+            put(output, element)
+
+    return encode
