@@ -22,14 +22,20 @@ _LOCAL_ONLY = ["127.0.0.1/32"]
 
 NODE_POLICY = """
 path "transit/keys/+" {
-  capabilities = ["create", "read"]
-  allowed_parameters = { "derived" = [true], "type" = ["aes256-gcm96"] }
+  capabilities = ["create", "update", "read"]
+  allowed_parameters = { "derived" = [true, "true"] }
   required_parameters = ["derived"]
 }
 path "transit/datakey/plaintext/+" { capabilities = ["update"] }
 path "transit/decrypt/+" { capabilities = ["update"] }
 path "transit/rewrap/+" { capabilities = ["update"] }
 path "auth/token/renew-self" { capabilities = ["update"] }
+"""
+"""What a node may do, and nothing else: no export, configuration, rotation, deletion, no listing.
+
+OpenBao takes the making of a key for an update, because Transit cannot say whether one exists;
+`update` of one that does exist changes nothing, as its settings have a path of their own.
+Required parameters bind reading too, so a read carries `derived=true` as text in its query.
 """
 
 
