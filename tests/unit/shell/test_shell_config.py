@@ -77,6 +77,7 @@ def test_what_clients_are_told_is_the_bound_address_unless_said() -> None:
         ('"data"', '""', "node.data"),
         ("127.0.0.1:9193", "127.0.0.1", "listeners.native"),
         ("127.0.0.1:9193", "127.0.0.1:65536", "listeners.native"),
+        ("127.0.0.1:9193", "127.0.0.1:0", "listeners.native: 'bind' names no port"),
         ("127.0.0.1:9193", "127.0.0.1:9093", "both bind port 9093"),
         ("127.0.0.1:9193", "0.0.0.0:9193", "listeners.native: 'bind'"),
         ("https://", "http://", "keys.vault: 'address' must be https"),
