@@ -36,6 +36,7 @@ class Auditor:
         """Refusals recorded within the last FOLDING_S, and how often each has come since."""
         self._folding = False
         self._timer = trio.CancelScope()
+        self._unfolding = trio.Lock()
 
     async def login(self, caller: Caller) -> None:
         """Records that a principal came in; raises StorageError, and it then has not."""
@@ -114,32 +115,37 @@ class Auditor:
             self._nursery.start_soon(self._unfold_later)
 
     async def _unfold_later(self) -> None:
-        with self._timer:
+        with trio.CancelScope() as self._timer:
             while self._repeats:
                 await trio.sleep(FOLDING_S)
                 await self.unfold()
-            self._folding = False
+        self._folding = False
 
     async def close(self) -> None:
-        """Records the counts that are open; identical refusals are counted no more."""
+        """Records the counts that are open."""
         self._timer.cancel()
         await self.unfold()
 
     async def unfold(self) -> None:
         """Records the counts of repeated refusals; those that cannot be are kept for later."""
-        counted, self._repeats = self._repeats, {}
-        events = [
-            msgspec.structs.replace(denial, count=count)
-            for denial, count in counted.items()
-            if count
-        ]
-        try:
-            await self._sink.record(events)
-        except StorageError as error:
-            log.warning("refusals cannot be recorded", reason=str(error))
+        async with self._unfolding:
+            counted = dict(self._repeats)
+            events = [
+                msgspec.structs.replace(denial, count=count)
+                for denial, count in counted.items()
+                if count
+            ]
+            # A cancellation between the record and the subtraction would count them twice.
+            with trio.CancelScope(shield=True):
+                try:
+                    await self._sink.record(events)
+                except StorageError as error:
+                    log.warning("refusals cannot be recorded", reason=str(error))
+                    return
             for denial, count in counted.items():
-                if count:
-                    self._repeats[denial] = self._repeats.get(denial, 0) + count
+                self._repeats[denial] -= count
+                if self._repeats[denial] == 0:
+                    del self._repeats[denial]
 
 
 def _denial(

@@ -23,13 +23,17 @@ GROUPS_LOG = PartitionId(UUID("00000000-0000-8000-8000-000000000002"))
 
 
 class Foundation(msgspec.Struct, frozen=True):
-    """`domain` is the cluster's key domain; flushes and timers run in `nursery`."""
+    """`domain` is the cluster's key domain; flushes and timers run in `nursery`.
+
+    `held` are the logs in storage: looked up there once, and followed from then on.
+    """
 
     storage: NodeStorage
     clock: Clock
     entropy: Entropy
     nursery: trio.Nursery
     domain: KeyDomainId
+    held: set[PartitionId]
 
     def new_id(self) -> UUID:
         """A random UUID (version 4)."""
@@ -45,12 +49,13 @@ class Foundation(msgspec.Struct, frozen=True):
         Raises StorageError (DamageDetected for a log that was lost), KeyProviderError.
         """
         storage = self.storage
-        if partition in storage.partitions():
+        if partition in self.held:
             log = await storage.open_log(partition)
         elif storage.hard_state(partition).term > 0:
             raise DamageDetected(f"log {partition} has been written and is not there any more")
         else:
             log = await storage.create_log(partition, self.domain)
+            self.held.add(partition)
         replica = Replica(
             partition,
             log,
@@ -61,3 +66,9 @@ class Foundation(msgspec.Struct, frozen=True):
         )
         await replica.start()
         return replica
+
+    async def remove(self, partition: PartitionId) -> None:
+        """Removes a closed log, if there is one; raises StorageError."""
+        if partition in self.held:
+            await self.storage.delete_log(partition)
+            self.held.discard(partition)

@@ -93,7 +93,8 @@ class BrokerNode:
         `nursery` holds flushes and timers; it ends by itself once `close` has returned. Raises
         StorageError, KeyProviderError, ConfigurationError (a new cluster without a policy).
         """
-        foundation = Foundation(storage, clock, entropy, nursery, settings.domain)
+        held = set(storage.partitions())
+        foundation = Foundation(storage, clock, entropy, nursery, settings.domain, held)
         catalogue = await Catalogue.open(foundation)
         if catalogue.policy()[0] == 0:
             if settings.first_policy is None:

@@ -139,15 +139,13 @@ class Topics:
 
     async def _remove(self, partitions: tuple[PartitionId, ...]) -> None:
         """Removes closed logs; what cannot be removed now is at the next start."""
-        storage = self._foundation.storage
         for partition_id in partitions:
             self._catalogue.dropped.remove(partition_id)
-            if partition_id in storage.partitions():
-                try:
-                    await storage.delete_log(partition_id)
-                except StorageError as error:
-                    log.warning("log of a deleted topic cannot be removed",
-                                partition=str(partition_id), reason=str(error))  # fmt: skip
+            try:
+                await self._foundation.remove(partition_id)
+            except StorageError as error:
+                log.warning("log of a deleted topic cannot be removed",
+                            partition=str(partition_id), reason=str(error))  # fmt: skip
 
     async def close(self) -> None:
         """Closes every open partition; none opens after this."""
