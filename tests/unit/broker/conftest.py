@@ -268,7 +268,7 @@ class Running:
     def __init__(self, node, storage, sink, gate, dispatcher, nursery):
         self.node = node
         self.storage = storage
-        self.disk = storage.disk
+        self.disk = getattr(storage, "disk", None)
         self.sink = sink
         self.gate = gate
         self.dispatcher = dispatcher

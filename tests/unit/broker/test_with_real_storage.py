@@ -1,0 +1,190 @@
+"""The broker over the real sealed storage and the real audit log: nothing acknowledged is lost."""
+
+import os
+from uuid import UUID
+
+import pytest
+import trio
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from appliance.audit.sink import AuditLog, read_events
+from appliance.errors import ErrorCode, KeysRefused
+from appliance.ports import DataKey, KeyHealth, SecretKey, WrappedKey
+from appliance.storage.node import NodeDirectory
+from appliance.types import ClusterId, KeyDomainId, NodeId, PartitionId
+from appliance.wire.kafka.records import decode_batch, split, stamp
+from appliance.wire.requests import (
+    CommitPartition,
+    CommitTopic,
+    DeleteTopics,
+    ListOffsets,
+    ListOffsetsPartition,
+    ListOffsetsTopic,
+    OffsetCommit,
+    OffsetFetch,
+    OffsetFetchGroup,
+)
+
+AUDIT = PartitionId(UUID(int=3))
+
+
+class Entropy:
+    def random_bytes(self, count):
+        return os.urandom(count)
+
+
+class Keys:
+    """Data keys wrapped by a key of this process."""
+
+    def __init__(self):
+        self._cipher = AESGCM(os.urandom(32))
+
+    async def create_domain(self, domain):
+        await trio.lowlevel.checkpoint()
+
+    async def new_data_key(self, place):
+        await trio.lowlevel.checkpoint()
+        material, nonce = os.urandom(32), os.urandom(12)
+        wrap = nonce + self._cipher.encrypt(nonce, material, repr(place).encode())
+        return DataKey(SecretKey(material), WrappedKey("test", wrap))
+
+    async def unwrap(self, place, wrapped):
+        await trio.lowlevel.checkpoint()
+        nonce, sealed = wrapped.ciphertext[:12], wrapped.ciphertext[12:]
+        try:
+            return SecretKey(self._cipher.decrypt(nonce, sealed, repr(place).encode()))
+        except InvalidTag:
+            raise KeysRefused("not a wrap of this place") from None
+
+    async def health(self):
+        await trio.lowlevel.checkpoint()
+        return KeyHealth(serving=True)
+
+
+@pytest.fixture
+def node(tmp_path):
+    """Makes the directory at first, opens it then; closed by whoever uses it."""
+    keys, path = Keys(), tmp_path / "node"
+    path.mkdir()
+    made = []
+
+    async def opened():
+        if made:
+            return await NodeDirectory.open(path, keys=keys, entropy=Entropy(), stamp=stamp)
+        made.append(True)
+        return await NodeDirectory.create(
+            path,
+            cluster=ClusterId(UUID(int=77)),
+            node=NodeId(1),
+            domain=KeyDomainId(UUID(int=78)),
+            keys=keys,
+            entropy=Entropy(),
+            stamp=stamp,
+        )
+
+    return opened
+
+
+def records(part):
+    return [
+        (record.offset, record.value)
+        for chunk in part.batches
+        for each in split(memoryview(chunk))
+        for record in decode_batch(each, max_decompressed_bytes=1 << 20)
+    ]
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_everything_acknowledged_is_there_after_a_restart(world, node, crash):
+    async def main():
+        storage = await node()
+        async with world.running(storage=storage, crash=crash) as broker:
+            await broker.create(partitions=2)
+            parts = await broker.produce(
+                *(world.batch(b"%d" % place, producer=(5, 0, place)) for place in range(20))
+            )
+            assert [part.base_offset for part in parts] == list(range(20))
+            commit = CommitTopic("orders", (CommitPartition(0, 7),))
+            await broker.ask("admin", OffsetCommit("readers", -1, "", (commit,)))
+        if crash:
+            storage._disk.unlock()
+        else:
+            await storage.close()
+        storage = await node()
+        async with world.running(storage=storage, policy=None) as broker:
+            part = await broker.fetch()
+            assert records(part) == [(place, b"%d" % place) for place in range(20)]
+            (retry, following) = await broker.produce(
+                world.batch(b"19", producer=(5, 0, 19)), world.batch(b"20", producer=(5, 0, 20))
+            )
+            assert (retry.base_offset, following.base_offset) == (19, 20)
+            assert records(await broker.fetch(20)) == [(20, b"20")]
+            fetch = OffsetFetch((OffsetFetchGroup("readers", None),))
+            (group,) = (await broker.ask("admin", fetch)).groups
+            assert group.topics[0][1][0].offset == 7
+        await storage.close()
+
+    trio.run(main)
+
+
+def test_batches_are_read_and_found_by_time_from_the_files(world, node):
+    async def main():
+        storage = await node()
+        base = 1_700_000_000_000
+        async with world.running(storage=storage) as broker:
+            await broker.create()
+            await broker.produce(
+                *(world.batch(bytes(200_000), now_ms=base + 10 * place) for place in range(12))
+            )
+        await storage.close()
+        storage = await node()
+        async with world.running(storage=storage) as broker:
+            offset = 0
+            while offset < 12:
+                part = await broker.fetch(offset, max_bytes=500_000)
+                offsets = [each for each, _ in records(part)]
+                assert offsets[0] == offset
+                assert 1 <= len(offsets) <= 2
+                offset = offsets[-1] + 1
+            request = ListOffsets(
+                0, (ListOffsetsTopic("orders", (ListOffsetsPartition(0, base + 55),)),)
+            )
+            (found,) = (await broker.ask("admin", request)).topics[0].partitions
+            assert (found.offset, found.timestamp_ms) == (6, base + 60)
+        await storage.close()
+
+    trio.run(main)
+
+
+def test_a_deleted_topics_files_are_gone(world, node, tmp_path):
+    async def main():
+        storage = await node()
+        async with world.running(storage=storage) as broker:
+            await broker.create()
+            await broker.produce(world.batch(b"a"))
+            log = broker.log_of()
+            assert (tmp_path / "node" / str(log)).exists()
+            (deleted,) = (await broker.ask("admin", DeleteTopics(("orders",), 1000))).topics
+            assert deleted.error is ErrorCode.NONE
+            assert not (tmp_path / "node" / str(log)).exists()
+        await storage.close()
+
+    trio.run(main)
+
+
+def test_changes_are_in_the_sealed_audit_log(world, node):
+    async def main():
+        storage = await node()
+        journal = await storage.open_journal(AUDIT)
+        async with world.running(storage=storage) as broker:
+            audit = AuditLog(journal, world.Clock())
+            broker.sink.record = audit.record
+            await broker.create()
+            await broker.fetch(name="nobody")
+        kinds = [type(each.event).__name__ for each in await read_events(journal)]
+        assert kinds == ["Mutation", "Denial"]
+        await journal.close()
+        await storage.close()
+
+    trio.run(main)
