@@ -100,6 +100,5 @@ def _frame(kind: FrameKind, correlation: int, value: AnyRequest | AnyResponse) -
 
 
 def _malformed(what: str, error: Exception) -> ProtocolViolation:
-    # msgspec's own text names types and paths, never values; a Unicode error's text holds bytes.
-    detail = str(error) if isinstance(error, msgspec.DecodeError) else type(error).__name__
-    return ProtocolViolation(f"malformed native {what}: {detail}")
+    # Only the kind of error: the text that msgspec or a Unicode error gives quotes the peer.
+    return ProtocolViolation(f"malformed native {what} ({type(error).__name__})")

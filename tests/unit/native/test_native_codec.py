@@ -177,3 +177,19 @@ def test_a_changed_byte_decodes_or_is_refused(request_: AnyRequest, data: st.Dat
         codec.decode(memoryview(frame))
     except ProtocolViolation:
         return
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\x81\xa4type\xa6CANARY",
+        b"\x82\xa4type\xa8Metadata\xa6CANARY\xc0",
+        METADATA + b"\x91\xa7CANARY\xff",
+        METADATA + b"\xa6CANARY",
+    ],
+)
+def test_refusals_quote_nothing_of_the_peer(payload: bytes) -> None:
+    with pytest.raises(ProtocolViolation) as refusal:
+        codec.decode(memoryview(HEADER + payload))
+    assert "CANARY" not in str(refusal.value)
+    assert refusal.value.__suppress_context__
