@@ -35,6 +35,7 @@ class Auditor:
         self._repeats: dict[Denial, int] = {}
         """Refusals recorded within the last FOLDING_S, and how often each has come since."""
         self._folding = False
+        self._closed = False
         self._timer = trio.CancelScope()
         self._unfolding = trio.Lock()
 
@@ -116,13 +117,14 @@ class Auditor:
 
     async def _unfold_later(self) -> None:
         with trio.CancelScope() as self._timer:
-            while self._repeats:
+            while self._repeats and not self._closed:
                 await trio.sleep(FOLDING_S)
                 await self.unfold()
         self._folding = False
 
     async def close(self) -> None:
         """Records the counts that are open."""
+        self._closed = True  # also for a timer that has not begun yet
         self._timer.cancel()
         await self.unfold()
 

@@ -12,7 +12,7 @@ import trio
 
 from appliance.broker.producers import ProducerTable
 from appliance.broker.replica import Replica
-from appliance.errors import ErrorCode, RequestError, StorageError
+from appliance.errors import ErrorCode, KeyProviderError, RequestError, StorageError
 from appliance.limits import MAX_DECOMPRESSED_BYTES
 from appliance.ports import Slice
 from appliance.types import Entry, EntryHeader, EntryKind, Offset, Term, TimestampMs
@@ -143,7 +143,7 @@ class Partition:
             return Slice((), offset, offset, 0)
         try:
             return await log.read(offset, end, max_bytes)
-        except StorageError:
+        except (StorageError, KeyProviderError):
             raise RequestError(
                 ErrorCode.KAFKA_STORAGE_ERROR, "the partition's log cannot be read"
             ) from None
@@ -174,7 +174,7 @@ class Partition:
     async def _find_by_time(self, timestamp_ms: TimestampMs) -> tuple[int, Offset]:
         try:
             batch = await self._replica.log.first_batch_at_time(timestamp_ms, self.high_watermark)
-        except StorageError:
+        except (StorageError, KeyProviderError):
             raise RequestError(
                 ErrorCode.KAFKA_STORAGE_ERROR, "the partition's log cannot be read"
             ) from None

@@ -73,8 +73,10 @@ class Topics:
             partition = live.partitions[index]
             if partition is not None:
                 return partition
-            if live.deleted or self._closed:
+            if live.deleted:
                 raise _unknown()
+            if self._closed:
+                raise RequestError(ErrorCode.NOT_LEADER_OR_FOLLOWER, "the node is stopping")
             state = PartitionState()
             try:
                 replica = await self._foundation.lead(partition_id, state)
@@ -150,11 +152,12 @@ class Topics:
     async def close(self) -> None:
         """Closes every open partition; none opens after this."""
         self._closed = True
-        for live in self._live.values():
-            for index, partition in enumerate(live.partitions):
-                if partition is not None:
-                    live.partitions[index] = None
-                    await _close(partition)
+        async with trio.open_nursery() as nursery:
+            for live in self._live.values():
+                for index, partition in enumerate(live.partitions):
+                    if partition is not None:
+                        live.partitions[index] = None
+                        nursery.start_soon(_close, partition)
 
 
 async def _close(partition: Partition) -> None:
