@@ -1,0 +1,85 @@
+"""Spare data keys: fetched while the key provider is there, used while it is away.
+
+A wrap is bound to its place, and nobody knows the places of tomorrow. So a spare is wrapped for a
+slot: the same cluster, domain, epoch and format, and a random id where the partition stands. When
+it is used, the data key of the partition is derived from the spare, with the partition's whole
+place as the derivation's info:
+
+    data key = HKDF-SHA-256(spare, info = label, encoded place)
+    wrap     = version 1 | slot, 16 bytes | commitment, 32 bytes | the provider's wrap of the spare
+
+Rules:
+- a spare serves one place and is wiped; a second place would not see the first one's key, but two
+  wraps would rest on one secret;
+- the slot is input to the provider's context and to nothing else, so bytes from disk still choose
+  neither host nor path nor key name: a false slot is a false context, and the wrap does not open;
+- the commitment (over the derived key and its place) makes a wrap that is shown at another place
+  an error, as the provider's own wraps do: WrongKey, never another key.
+
+A key used this way is protected like any other: nothing but the provider's wrap of the spare holds
+the secret, under the same Vault key.
+"""
+
+from uuid import UUID
+
+import msgspec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from appliance.crypto.keyring import COMMITMENT_BYTES, check_commitment, commitment
+from appliance.errors import WrongKey
+from appliance.keys import place as places
+from appliance.ports import DataKey, KeyPlace, SecretKey, WrappedKey
+from appliance.types import PartitionId
+
+_VERSION = b"\x01"
+_LABEL = b"memorystreamer spare key 1\x00"
+_PREFIX = "spare:"
+_HEAD_BYTES = 1 + 16 + COMMITMENT_BYTES
+
+
+class SpareWrap(msgspec.Struct, frozen=True):
+    """A spare's wrap, taken apart: where it was wrapped, and by whom."""
+
+    slot: KeyPlace
+    inner: WrappedKey
+    commitment: bytes
+
+
+def is_spare(wrapped: WrappedKey) -> bool:
+    """Whether the key in this wrap is derived from a spare."""
+    return wrapped.provider.startswith(_PREFIX)
+
+
+def spend(spare: DataKey, slot: KeyPlace, place: KeyPlace) -> DataKey:
+    """The data key of `place` from a spare of `slot`; the spare is wiped."""
+    secret = _derived(spare.secret, place)
+    spare.secret.wipe()
+    head = _VERSION + slot.partition.bytes + commitment(secret, place)
+    wrapped = WrappedKey(_PREFIX + spare.wrapped.provider, head + spare.wrapped.ciphertext)
+    return DataKey(secret, wrapped)
+
+
+def parse(place: KeyPlace, wrapped: WrappedKey) -> SpareWrap:
+    """Takes a spare's wrap apart. Raises WrongKey when it is not one."""
+    head, inner = wrapped.ciphertext[:_HEAD_BYTES], wrapped.ciphertext[_HEAD_BYTES:]
+    if not is_spare(wrapped) or head[:1] != _VERSION or not inner:
+        raise WrongKey("this is not a spare key's wrap")
+    slot = msgspec.structs.replace(place, partition=PartitionId(UUID(bytes=head[1:17])))
+    return SpareWrap(slot, WrappedKey(wrapped.provider.removeprefix(_PREFIX), inner), head[17:])
+
+
+def reopen(opened: SecretKey, spare: SpareWrap, place: KeyPlace) -> SecretKey:
+    """The data key of `place` from the unwrapped spare, which is wiped.
+
+    Raises WrongKey when the spare was spent on another place.
+    """
+    secret = _derived(opened, place)
+    opened.wipe()
+    check_commitment(secret, place, spare.commitment)
+    return secret
+
+
+def _derived(spare: SecretKey, place: KeyPlace) -> SecretKey:
+    info = _LABEL + places.encoded(place)
+    return SecretKey(HKDF(SHA256(), length=32, salt=None, info=info).derive(spare.reveal()))
