@@ -8,18 +8,16 @@ files again.
 """
 
 import gc
-import os
 import signal
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
-from typing import BinaryIO, Final
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Final
 from uuid import UUID
 
 import structlog
 import trio
 from msgspec import Struct
 
-from appliance import config as configuration
 from appliance.audit.sink import AuditLog
 from appliance.authn.mtls import CertificatePrincipals
 from appliance.authz.enforcer import check
@@ -30,8 +28,8 @@ from appliance.config import Endpoint, NodeConfig, VaultKeys
 from appliance.coordination.commands import Endpoint as Advertised
 from appliance.errors import ApplianceError, ConfigurationError, KeysUnavailable
 from appliance.invariant import InvariantViolation
+from appliance.keys.lease import LeasedKeys, Report, Standing
 from appliance.limits import MAX_POLICY_BYTES
-from appliance.observe import log as logs
 from appliance.observe.system import SystemClock, SystemEntropy
 from appliance.ports import KeyProvider
 from appliance.server.budget import Budgets
@@ -41,13 +39,13 @@ from appliance.server.sandbox import forbid_dumps
 from appliance.server.tls import ServerContexts, TLSFiles
 from appliance.storage.node import NodeDirectory
 from appliance.types import ClusterId, PartitionId
+from appliance.wire.kafka import codec as kafka
 from appliance.wire.kafka.batch import stamp
+from appliance.wire.native import codec as native
 
 AUDIT_JOURNAL: Final = PartitionId(UUID("00000000-0000-8000-8000-000000000003"))
 """A fixed id of version 8 (RFC 9562), which no random id can be."""
 
-MAX_CONFIGURATION_BYTES: Final = 256 * 1024
-MAX_PASSPHRASE_BYTES: Final = 1024
 RETRY_S: Final = 1.0
 """Between attempts to reach the keys."""
 REMIND_AFTER: Final = 60
@@ -61,41 +59,29 @@ FAULT: Final = 70
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger(__name__)
 
 
-class Prepared(Struct, frozen=True):
-    """What a node is started with."""
+class NodeKeys(Struct, frozen=True):
+    """Where a node's keys come from, and what returns when it must do without them."""
 
-    config: NodeConfig
-    passphrase: bytes | None
-
-
-def prepare(path: Path, passphrase_fd: int | None, log_level: str) -> Prepared:
-    """Sets up logging and reads the configuration and, for a local keystore, the passphrase.
-
-    Raises ConfigurationError.
-    """
-    if log_level not in logs.LEVELS:
-        raise ConfigurationError(f"--log-level: choose one of {', '.join(logs.LEVELS)}")
-    logs.configure(log_level)
-    forbid_dumps()
-    text = _text(path, MAX_CONFIGURATION_BYTES, "--config")
-    config = configuration.parse(text, base=path.absolute().parent)
-    return Prepared(config, _passphrase(config, passphrase_fd))
+    provider: KeyProvider
+    until_sealed: Callable[[], Awaitable[None]]
 
 
-def create(prepared: Prepared) -> None:
+def create(config: NodeConfig, passphrase: bytes | None) -> None:
     """Makes the node's data directory, and so the cluster. Raises ApplianceError."""
-    check(_first_policy(prepared.config))
-    trio.run(_create, prepared)
+    forbid_dumps()
+    check(_first_policy(config))
+    trio.run(_create, config, passphrase)
 
 
-def run(prepared: Prepared, *, announce: Callable[[str], None]) -> None:
+def run(config: NodeConfig, passphrase: bytes | None, *, announce: Callable[[str], None]) -> None:
     """Runs the node until SIGTERM or SIGINT; calls `announce` with one line when it serves.
 
     Raises ApplianceError when the node cannot start or go on. A fault of this program is logged
     without the values it happened to, and ends the process with code FAULT.
     """
+    forbid_dumps()
     try:
-        trio.run(_run, prepared, announce)
+        trio.run(_run, config, passphrase, announce)
     except ApplianceError:
         raise
     except Exception as error:
@@ -126,6 +112,16 @@ class _Control:
             else:
                 self.life.cancel()
 
+    def on_keys(self, report: Report) -> None:
+        """Says how the node stands with its keys; while it waits sealed, `_served` says it."""
+        if report.standing is Standing.LEASED:
+            left_s = round(report.left_s)
+            _log.warning("living on the lease of its keys", reason=report.reason, left_s=left_s)
+        elif self.serving and report.standing is Standing.SERVING:
+            _log.info("keys are served again")
+        elif self.serving:
+            _log.error("sealing: the lease of its keys has ended", reason=report.reason)
+
     def _reload(self) -> None:
         if self.contexts is None:
             return
@@ -137,16 +133,16 @@ class _Control:
             _log.info("certificates and revocation list read again")
 
 
-async def _create(prepared: Prepared) -> None:
-    config = prepared.config
+async def _create(config: NodeConfig, passphrase: bytes | None) -> None:
     config.node.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with trio.open_nursery() as nursery:
+        keys = await _keys(config, passphrase, nursery, _Control())
         directory = await NodeDirectory.create(
             config.node.data,
             cluster=config.node.cluster,
             node=config.node.node_id,
             domain=config.node.domain,
-            keys=await _keys(prepared, nursery),
+            keys=keys.provider,
             entropy=SystemEntropy(),
             stamp=stamp,
         )
@@ -154,16 +150,18 @@ async def _create(prepared: Prepared) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def _run(prepared: Prepared, announce: Callable[[str], None]) -> None:
+async def _run(
+    config: NodeConfig, passphrase: bytes | None, announce: Callable[[str], None]
+) -> None:
     control = _Control()
-    control.contexts = _tls(prepared.config)
+    control.contexts = _tls(config)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(control.listen, signals)
             with control.life:
-                keys = await _keys(prepared, nursery)
+                keys = await _keys(config, passphrase, nursery, control)
                 attempt = 0
-                while not await _served(prepared.config, keys, control, announce, attempt):
+                while not await _served(config, keys, control, announce, attempt):
                     attempt += 1
                     await trio.sleep(RETRY_S)
             nursery.cancel_scope.cancel()
@@ -172,31 +170,29 @@ async def _run(prepared: Prepared, announce: Callable[[str], None]) -> None:
 
 async def _served(
     config: NodeConfig,
-    keys: KeyProvider,
+    keys: NodeKeys,
     control: _Control,
     announce: Callable[[str], None],
     attempt: int,
 ) -> bool:
-    """Opens and serves; False when the keys were not to be had and nothing was served."""
-    served = True
+    """Opens and serves until a signal; False when the keys were not to be had, or were lost."""
     try:
         await _open_and_serve(config, keys, control, announce)
     except* KeysUnavailable as group:
-        if control.serving:
-            raise
-        served = False
         if attempt % REMIND_AFTER == 0:
             reasons = sorted({str(error) for error in group.exceptions})
             _log.warning("waiting sealed: no keys, nothing is served", reasons=reasons)
-    return served
+    return control.stopping.is_set()
 
 
 async def _open_and_serve(
-    config: NodeConfig, keys: KeyProvider, control: _Control, announce: Callable[[str], None]
+    config: NodeConfig, keys: NodeKeys, control: _Control, announce: Callable[[str], None]
 ) -> None:
     """Steps 3 to 5."""
     clock, entropy = SystemClock(), SystemEntropy()
-    storage = await NodeDirectory.open(config.node.data, keys=keys, entropy=entropy, stamp=stamp)
+    storage = await NodeDirectory.open(
+        config.node.data, keys=keys.provider, entropy=entropy, stamp=stamp
+    )
     try:
         _check_identity(config, storage)
         async with trio.open_nursery() as nursery:
@@ -208,65 +204,97 @@ async def _open_and_serve(
                 entropy=entropy,
                 nursery=nursery,
             )
+            journal = await storage.open_journal(AUDIT_JOURNAL)
             try:
-                journal = await storage.open_journal(AUDIT_JOURNAL)
                 audit = AuditLog(journal, clock)
                 await audit.start()
                 gate = Gate(broker.policies, broker.topic_names, clock)
-                await _listen(config, broker.dispatcher(gate, audit), control, announce)
+                listeners = _listeners(config, broker.dispatcher(gate, audit), control)
+                await _serve(config, listeners, keys, control, announce)
             finally:
                 with trio.move_on_after(CLOSE_S, shield=True):
                     await broker.close()
-            await journal.close()
+                    await journal.close()
             nursery.cancel_scope.cancel()
     finally:
         with trio.move_on_after(CLOSE_S, shield=True):
             await storage.close()
 
 
-async def _listen(
-    config: NodeConfig, dispatcher: Dispatcher, control: _Control, announce: Callable[[str], None]
-) -> None:
-    """Serves both listeners until a signal says stop, then until their connections have ended."""
+def _listeners(
+    config: NodeConfig, dispatcher: Dispatcher, control: _Control
+) -> tuple[Listener[kafka.Call], Listener[native.NativeCall]]:
     contexts = control.contexts or _tls(config)
     authenticate = CertificatePrincipals(config.tls.trust_domain, allow_nodes=False).principal
     budgets = Budgets()
-    kafka = Listener(
-        "kafka", KafkaDialect(), dispatcher, authenticate, contexts=contexts, budgets=budgets
+    return (
+        Listener(
+            "kafka", KafkaDialect(), dispatcher, authenticate, contexts=contexts, budgets=budgets
+        ),
+        Listener(
+            "native", NativeDialect(), dispatcher, authenticate, contexts=contexts, budgets=budgets
+        ),
     )
-    native = Listener(
-        "native", NativeDialect(), dispatcher, authenticate, contexts=contexts, budgets=budgets
-    )
+
+
+async def _serve(
+    config: NodeConfig,
+    listeners: tuple[Listener[kafka.Call], Listener[native.NativeCall]],
+    keys: NodeKeys,
+    control: _Control,
+    announce: Callable[[str], None],
+) -> None:
+    """Serves until a signal, or the end of the keys' lease; then sees the connections off."""
     settings = config.listeners
-    await kafka.bind(settings.kafka.bound.host, settings.kafka.bound.port)
-    await native.bind(settings.native.bound.host, settings.native.bound.port)
+    for_kafka, for_native = listeners
+    await for_kafka.bind(settings.kafka.bound.host, settings.kafka.bound.port)
+    await for_native.bind(settings.native.bound.host, settings.native.bound.port)
     async with trio.open_nursery() as nursery:
-        await nursery.start(kafka.serve)
-        await nursery.start(native.serve)
+        await nursery.start(for_kafka.serve)
+        await nursery.start(for_native.serve)
         gc.collect()
         gc.freeze()
         control.serving = True
         _log.info("serving", kafka=settings.kafka.bind, native=settings.native.bind)
         announce(f"ready kafka={settings.kafka.public} native={settings.native.public}")
-        await control.stopping.wait()
-        kafka.stop()
-        native.stop()
+        await _first(control.stopping.wait, keys.until_sealed)
+        control.serving = control.stopping.is_set()
+        for_kafka.stop()
+        for_native.stop()
 
 
-async def _keys(prepared: Prepared, nursery: trio.Nursery) -> KeyProvider:
-    """Step 2: the provider, with its leases renewed in `nursery`.
+async def _first(*events: Callable[[], Awaitable[None]]) -> None:
+    """Returns when one of the waits has returned."""
+
+    async def one(event: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
+        await event()
+        scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for event in events:
+            nursery.start_soon(one, event, nursery.cancel_scope)
+
+
+async def _keys(
+    config: NodeConfig, passphrase: bytes | None, nursery: trio.Nursery, control: _Control
+) -> NodeKeys:
+    """Step 2: the provider; Vault's with leases that are renewed in `nursery`.
 
     Only the chosen provider's libraries are loaded: they are a good part of idle memory.
     """
-    keys = prepared.config.keys
-    if keys.vault is not None:
-        return _vault(keys.vault, prepared.config.node.cluster)
+    keys = config.keys
     if keys.local is not None:
         from appliance.keys.local import LocalKeystore  # noqa: PLC0415 - see above
 
-        path, passphrase = keys.local.keystore, prepared.passphrase or b""
-        return await trio.to_thread.run_sync(LocalKeystore.open, path, passphrase)
-    raise InvariantViolation("a configuration has the table of its provider")
+        path = keys.local.keystore
+        store = await trio.to_thread.run_sync(LocalKeystore.open, path, passphrase or b"")
+        return NodeKeys(store, trio.sleep_forever)
+    if keys.vault is None:
+        raise InvariantViolation("a configuration has the table of its provider")
+    provider = _vault(keys.vault, config.node.cluster)
+    leased = LeasedKeys(provider, SystemClock(), report=control.on_keys)
+    await nursery.start(leased.run)
+    return NodeKeys(leased, partial(leased.until_sealed, config.node.domain))
 
 
 def _vault(vault: VaultKeys, cluster: ClusterId) -> KeyProvider:
@@ -322,44 +350,17 @@ def _check_identity(config: NodeConfig, storage: NodeDirectory) -> None:
 
 
 def _first_policy(config: NodeConfig) -> str:
-    return _text(config.bootstrap.policy, MAX_POLICY_BYTES, "bootstrap.policy")
-
-
-def _text(path: Path, max_bytes: int, setting: str) -> str:
+    path = config.bootstrap.policy
     try:
         with path.open("rb") as file:
-            content = file.read(max_bytes + 1)
-        if len(content) > max_bytes:
-            raise ConfigurationError(f"{setting}: {path} is larger than {max_bytes} bytes")
-        return content.decode()
-    except OSError as error:
-        raise ConfigurationError(f"{setting}: cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{setting}: {path} is not UTF-8 text") from None
-
-
-def _passphrase(config: NodeConfig, descriptor: int | None) -> bytes | None:
-    """From the descriptor, or the file that the configuration names; never from arguments."""
-    if config.keys.local is None:
-        return None
-    file = config.keys.local.passphrase_file
-    try:
-        with _opened_passphrase(descriptor, file) as stream:
-            given = stream.readline(MAX_PASSPHRASE_BYTES + 2).rstrip(b"\r\n")
+            text = file.read(MAX_POLICY_BYTES + 1)
     except OSError as error:
         raise ConfigurationError(
-            f"keys.local: the passphrase cannot be read: {os.strerror(error.errno or 0)}"
+            f"bootstrap.policy: cannot read {path}: {error.strerror}"
         ) from None
-    if not 1 <= len(given) <= MAX_PASSPHRASE_BYTES:
-        raise ConfigurationError(f"keys.local: a passphrase has 1 to {MAX_PASSPHRASE_BYTES} bytes")
-    return given
-
-
-def _opened_passphrase(descriptor: int | None, file: Path | None) -> BinaryIO:
-    if descriptor is not None:
-        return os.fdopen(descriptor, "rb")
-    if file is not None:
-        return file.open("rb")
-    raise ConfigurationError(
-        "keys.local: no passphrase; set keys.local.passphrase_file or give --passphrase-fd"
-    )
+    if len(text) > MAX_POLICY_BYTES:
+        raise ConfigurationError(f"bootstrap.policy: {path} has over {MAX_POLICY_BYTES} bytes")
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"bootstrap.policy: {path} is not UTF-8 text") from None

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from appliance.cli.node_start import prepare
+
 Config = Annotated[Path, typer.Option("--config", help="The node's TOML file.")]
 PassphraseFd = Annotated[
     int | None,
@@ -35,7 +37,8 @@ def create(
     """Make the node's data directory, and with it the cluster; once, on an empty directory."""
     from appliance import assembly  # noqa: PLC0415 - help does not wait for the whole appliance
 
-    assembly.create(assembly.prepare(config, passphrase_fd, log_level))
+    prepared = prepare(config, passphrase_fd, log_level)
+    assembly.create(prepared.config, prepared.passphrase)
     print(f"created {config}")
 
 
@@ -43,4 +46,9 @@ def run(config: Config, passphrase_fd: PassphraseFd = None, log_level: LogLevel 
     """Run the node until SIGTERM; prints one line, `ready ...`, when it serves."""
     from appliance import assembly  # noqa: PLC0415 - help does not wait for the whole appliance
 
-    assembly.run(assembly.prepare(config, passphrase_fd, log_level), announce=print)
+    prepared = prepare(config, passphrase_fd, log_level)
+    assembly.run(prepared.config, prepared.passphrase, announce=_announce)
+
+
+def _announce(line: str) -> None:
+    print(line, flush=True)

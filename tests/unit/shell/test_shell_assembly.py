@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from appliance import assembly
+from appliance.cli.node_start import prepare
 from appliance.config import NodeConfig, parse
 from appliance.errors import ConfigurationError, KeysRefused
 
@@ -63,13 +64,13 @@ def test_the_passphrase_comes_from_the_descriptor_without_its_line_end(file: Pat
     reader, writer = os.pipe()
     os.write(writer, b"correct horse\n")
     os.close(writer)
-    assert assembly.prepare(file, reader, "info").passphrase == b"correct horse"
+    assert prepare(file, reader, "info").passphrase == b"correct horse"
 
 
 def test_the_passphrase_comes_from_the_configured_file(file: Path, tmp_path: Path) -> None:
     (tmp_path / "passphrase").write_bytes(b"battery staple")
     file.write_text(TEXT.replace("[bootstrap]", 'passphrase_file = "passphrase"\n[bootstrap]'))
-    assert assembly.prepare(file, None, "info").passphrase == b"battery staple"
+    assert prepare(file, None, "info").passphrase == b"battery staple"
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"x" * 1025])
@@ -77,37 +78,37 @@ def test_a_passphrase_has_bounds(file: Path, tmp_path: Path, content: bytes) -> 
     (tmp_path / "passphrase").write_bytes(content)
     file.write_text(TEXT.replace("[bootstrap]", 'passphrase_file = "passphrase"\n[bootstrap]'))
     with pytest.raises(ConfigurationError, match="1 to 1024 bytes"):
-        assembly.prepare(file, None, "info")
+        prepare(file, None, "info")
 
 
 def test_no_passphrase_at_all_names_both_ways(file: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"passphrase_file or give --passphrase-fd"):
-        assembly.prepare(file, None, "info")
+        prepare(file, None, "info")
 
 
 def test_a_configuration_that_is_missing_or_no_text_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="--config: cannot read"):
-        assembly.prepare(tmp_path / "missing", None, "info")
+        prepare(tmp_path / "missing", None, "info")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigurationError, match="not UTF-8"):
-        assembly.prepare(tmp_path / "binary", None, "info")
+        prepare(tmp_path / "binary", None, "info")
 
 
 def test_an_unknown_log_level_is_refused(file: Path) -> None:
     with pytest.raises(ConfigurationError, match="--log-level"):
-        assembly.prepare(file, None, "trace")
+        prepare(file, None, "trace")
 
 
 def test_a_cluster_is_not_created_with_a_policy_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "policy.csv").write_text("p, someone\n")
     with pytest.raises(ConfigurationError):
-        assembly.create(assembly.Prepared(config(tmp_path), b"x"))
+        assembly.create(config(tmp_path), b"x")
     assert not (tmp_path / "data").exists()
 
 
 def test_missing_certificates_are_named_before_keys_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"node\.pem"):
-        assembly.run(assembly.Prepared(config(tmp_path), b"x"), announce=print)
+        assembly.run(config(tmp_path), b"x", announce=print)
 
 
 def test_a_fault_is_logged_and_ends_the_process_with_its_own_code(
@@ -121,7 +122,7 @@ def test_a_fault_is_logged_and_ends_the_process_with_its_own_code(
 
     monkeypatch.setattr(assembly, "_run", faulty)
     with pytest.raises(SystemExit) as ended:
-        assembly.run(assembly.Prepared(config(tmp_path), b"x"), announce=print)
+        assembly.run(config(tmp_path), b"x", announce=print)
     assert ended.value.code == assembly.FAULT
     assert "ZeroDivisionError" in stream.getvalue()
 
@@ -134,5 +135,5 @@ def test_what_fails_on_purpose_keeps_its_own_words(
 
     monkeypatch.setattr(assembly, "_run", refused)
     with pytest.raises(ExceptionGroup) as raised:
-        assembly.run(assembly.Prepared(config(tmp_path), b"x"), announce=print)
+        assembly.run(config(tmp_path), b"x", announce=print)
     assert raised.group_contains(KeysRefused, match="custodian")
