@@ -277,3 +277,13 @@ def test_without_its_log_the_catalogue_decides_nothing(world, run):
             assert refused.error is ErrorCode.NOT_LEADER_OR_FOLLOWER
 
     run(main)
+
+
+def test_a_stop_right_after_a_refusal_waits_for_no_timer(world, run):
+    async def main():
+        async with world.running() as broker:
+            await broker.ask("nobody", Metadata(("orders",)))
+            start = trio.current_time()
+        assert trio.current_time() == start
+
+    run(main)
