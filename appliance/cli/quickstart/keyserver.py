@@ -16,6 +16,7 @@ from msgspec import Struct
 from appliance import config
 from appliance.cli.quickstart import preflight
 from appliance.cli.quickstart.layout import Layout
+from appliance.cli.quickstart.nodes import manner
 from appliance.cli.quickstart.openbao import RunningOpenBao, running_openbao
 from appliance.errors import ConfigurationError
 from appliance.keys.vault_settings import VaultSettings
@@ -65,7 +66,7 @@ def local_keystore(layout: Layout, file: Path | None) -> KeySource:
 async def _watch(server: RunningOpenBao, report: Callable[[str], None]) -> None:
     code = await server.wait_ended()
     report(
-        f"OpenBao ended with exit code {code}: the node goes on with the keys that it holds;"
+        f"OpenBao ended {manner(code)}: the node goes on with the keys that it holds;"
         " stop and start the quickstart to bring OpenBao back"
     )
 

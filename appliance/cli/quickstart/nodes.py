@@ -30,7 +30,7 @@ class NodeEnded(Exception):
 
     def __init__(self, node: int, code: int) -> None:
         """Holds which node it was, and its exit code (negative: the signal that ended it)."""
-        super().__init__(f"node {node} ended {_manner(code)} before it served")
+        super().__init__(f"node {node} ended {manner(code)} before it served")
         self.explained = code > 0
         """A node that exits by itself says why in a line of its own; a signal says nothing."""
 
@@ -78,9 +78,9 @@ class Supervisor(Struct, frozen=True):
                 raise NodeEnded(node.id, code)
             if not self.restart:
                 again = f"memorystreamer node run --config {node.config}"
-                self.report(f"node {node.id} ended {_manner(code)}; start it again with: {again}")
+                self.report(f"node {node.id} ended {manner(code)}; start it again with: {again}")
                 return
-            self.report(f"node {node.id} ended {_manner(code)}; it is started again in 5 s")
+            self.report(f"node {node.id} ended {manner(code)}; it is started again in 5 s")
             await trio.sleep(self.restart_s)
 
     async def _run_once(self, node: NodeFolder, ready: Callable[[str], None]) -> int:
@@ -145,5 +145,6 @@ async def _stopped(process: trio.Process) -> None:
         await process.wait()
 
 
-def _manner(code: int) -> str:
+def manner(code: int) -> str:
+    """How a process ended, in words; a negative code is the signal that ended it."""
     return f"by signal {-code}" if code < 0 else f"with exit code {code}"
