@@ -80,7 +80,12 @@ class CertificatePrincipals:
 def _extensions(certificate_der: bytes) -> x509.Extensions:
     try:
         extensions = x509.load_der_x509_certificate(certificate_der).extensions
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except (
+        ValueError,
+        x509.InvalidVersion,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ):
         raise AuthenticationFailed("the certificate cannot be read") from None
     try:
         constraints = extensions.get_extension_for_class(x509.BasicConstraints).value

@@ -102,7 +102,10 @@ class TLSStream(trio.abc.Stream):
             check_server_certificate(self._peer_certificate(), self._host)
 
     def _peer_certificate(self) -> x509.Certificate:
-        certificate = self._connection.get_peer_certificate(as_cryptography=True)
+        try:
+            certificate = self._connection.get_peer_certificate(as_cryptography=True)
+        except (ValueError, x509.InvalidVersion):  # OpenSSL is the more lenient reader.
+            raise AuthenticationFailed("the peer's certificate cannot be read") from None
         if certificate is None:
             raise AuthenticationFailed("the peer has no certificate")
         return certificate
