@@ -54,7 +54,7 @@ def consume(
         consumer = Consumer(session, TopicName(topic))
         await _start(consumer, where, chosen, stop_at_end=exit_at_end)
         left = count
-        async for chunk in consumer.chunks():
+        async for chunk in consumer:
             records = chunk.records if left is None else chunk.records[:left]
             sys.stdout.buffer.write(render(Chunk(chunk.partition, records), separator))
             sys.stdout.buffer.flush()

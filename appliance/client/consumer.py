@@ -5,7 +5,9 @@ broker sends is checked before it is believed: only partitions that were asked f
 that lie where they were asked for and move the position on, decompression within a bound.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from enum import IntEnum
 
 import msgspec
@@ -54,8 +56,15 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
     records: Sequence[Record]
 
 
+Flights = dict[Connection, tuple[Reply[FetchResult], dict[PartitionIndex, Offset]]]
+"""Fetches that have not been answered, one a leader, with the positions they ask for."""
+
+
 class Consumer:
-    """Reads one topic; `start` first, then `chunks`."""
+    """Reads one topic: `start` first, then iterate.
+
+    It should have a session of its own: a fetch that waits for news holds back later replies.
+    """
 
     def __init__(
         self, session: Session, topic: TopicName, settings: ConsumerSettings | None = None
@@ -65,6 +74,8 @@ class Consumer:
         self._settings = settings or ConsumerSettings()
         self._ends: dict[PartitionIndex, Offset] | None = None
         self._backoff: Backoff | None = None
+        self._flights: Flights = {}
+        self._landed: deque[Chunk] = deque()
         self.positions: dict[PartitionIndex, Offset] = {}
         """The next offset to be read from each partition."""
 
@@ -105,7 +116,8 @@ class Consumer:
         while len(found) < len(asked):
             try:
                 for leader, owned in (await self._leaders(asked)).items():
-                    result = await leader.call(_edge_request(self._topic, edge, owned), _Listed)
+                    request = _edge_request(self._topic, edge, owned)
+                    result = await leader.call(request, ListOffsetsResult)
                     listed = listed_offsets(result, self._topic)
                     found.update({index: listed[index] for index in owned if index in listed})
             except ApplianceError as failure:
@@ -113,43 +125,49 @@ class Consumer:
                 await backoff.wait(failure)
         return found
 
-    async def chunks(self) -> AsyncIterator[Chunk]:
-        """Records as they come; ends only if it was started with `stop_at_end`.
+    def __aiter__(self) -> "Consumer":
+        """Chunks as they come; the end comes only if it was started with `stop_at_end`."""
+        return self
+
+    async def __anext__(self) -> Chunk:
+        """The next records of some partition, at least one.
 
         Raises RequestError when a position cannot be read, ProtocolViolation when the broker
         sends what it must not.
         """
-        flights: dict[Connection, tuple[Reply[FetchResult], dict[PartitionIndex, Offset]]] = {}
-        while self._unread() or flights:
+        while not self._landed:
+            if not self._unread():
+                raise StopAsyncIteration
             try:
-                await self._take_off(flights)
-                leader, asked, result = await _first(flights)
-                del flights[leader]
-                landed = pair(result, self._topic, asked)
-                news = [(index, open_batches(part, asked[index])) for index, part in landed]
+                await self._land_one()
             except ApplianceError as failure:
-                flights.clear()
                 await self._recover(failure)
-                continue
-            self._backoff = None
-            for index, (_, next_offset) in news:
-                self.positions[index] = next_offset
-            await self._take_off(flights)  # the next fetch travels while these records are used
-            for index, (records, _) in news:
-                wanted = self._before_end(index, records)
-                if wanted:
-                    yield Chunk(index, wanted)
+        return self._landed.popleft()
 
-    async def _take_off(
-        self, flights: dict[Connection, tuple[Reply[FetchResult], dict[PartitionIndex, Offset]]]
-    ) -> None:
+    async def _land_one(self) -> None:
+        """Takes one fetch's records; the next fetch travels while they are used."""
+        await self._take_off()
+        leader, asked, result = await _first(self._flights)
+        del self._flights[leader]
+        landed = pair(result, self._topic, asked)
+        opened = [(index, *open_batches(part, asked[index])) for index, part in landed]
+        self._backoff = None
+        for index, records, next_offset in opened:
+            self.positions[index] = next_offset
+            wanted = self._before_end(index, records)
+            if wanted:
+                self._landed.append(Chunk(index, wanted))
+        if self._landed:
+            with suppress(ApplianceError):  # met again when these records are used up
+                await self._take_off()
+
+    async def _take_off(self) -> None:
         """Sends a fetch to each leader that has none in flight."""
         for leader, owned in (await self._leaders(self._unread())).items():
-            if leader in flights:
-                continue
-            asked = {index: self.positions[index] for index in owned}
-            reply = await leader.submit(self._fetch(asked), FetchResult)
-            flights[leader] = (reply, asked)
+            if leader not in self._flights:
+                asked = {index: self.positions[index] for index in owned}
+                reply = await leader.submit(self._fetch(asked), FetchResult)
+                self._flights[leader] = (reply, asked)
 
     def _fetch(self, asked: Mapping[PartitionIndex, Offset]) -> Fetch:
         """A fetch of some partitions, each from its position."""
@@ -167,6 +185,7 @@ class Consumer:
 
     async def _recover(self, failure: ApplianceError) -> None:
         """Waits before another try, at the leaders of that time; raises what is final."""
+        self._flights.clear()
         self._session.forget(self._topic)
         self._backoff = self._backoff or Backoff(self._session.patience)
         await self._backoff.wait(failure)
@@ -194,11 +213,8 @@ class Consumer:
         return [record for record in records if record.offset < self._ends[index]]
 
 
-_Listed = ListOffsetsResult
-
-
 async def _first(
-    flights: dict[Connection, tuple[Reply[FetchResult], dict[PartitionIndex, Offset]]],
+    flights: Flights,
 ) -> tuple[Connection, dict[PartitionIndex, Offset], FetchResult]:
     """The fetch that is answered first; raises as its reply does."""
     landed = trio.Event()

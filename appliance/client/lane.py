@@ -3,8 +3,9 @@
 Several batches are in flight at once, each with its sequence. After a failure that may pass, no
 new batch is sent until every outcome is known; then all that were not acknowledged go again, in
 their order and with their sequences, and the broker recognises those that it already has
-(KIP-98; it remembers the last five of each producer, so no more are ever in flight). A failure
-that will not pass ends the stream: what came after it could not be stored without a gap.
+(KIP-98; it remembers the last five of each producer, so no more are ever in flight). The first
+batch travels alone: a broker takes whatever it sees first of a producer. A failure that will not
+pass ends the stream: what came after it could not be stored without a gap.
 """
 
 from collections import deque
@@ -14,7 +15,7 @@ import msgspec
 import trio
 
 from appliance.client.batches import Batch, ProducerIdentity, Receipt, Room
-from appliance.client.connection import Reply
+from appliance.client.connection import Connection, Reply
 from appliance.client.patience import Backoff, Patience, is_retriable
 from appliance.client.replies import only_produced
 from appliance.client.session import Session
@@ -60,6 +61,7 @@ class Lane:
         self._room = room
         self._on_failure = on_failure
         self._sequence = 0
+        self._in_flight = 1
         self._open: Batch | None = None
         self._sealed: deque[Batch] = deque()
         self._window: deque[tuple[Batch, Reply[ProduceResult]]] = deque()
@@ -67,6 +69,7 @@ class Lane:
         self._setback: ApplianceError | None = None
         self._backoff: Backoff | None = None
         self._failure: ApplianceError | None = None
+        self._carrier: Connection | None = None
         self._wake = trio.Event()
         self.last: Batch | None = None
         """The batch that was opened last; when it is settled, so are all before it."""
@@ -101,8 +104,8 @@ class Lane:
         while True:
             self._wake = trio.Event()
             self._settle_replies()
-            if self._returned and not self._window:
-                await self._regroup()
+            if self._setback is not None and not self._window:
+                await self._regroup(self._setback)
             await self._fill_window()
             if not self._wake.is_set():
                 with trio.move_on_at(self._linger_end()):
@@ -112,29 +115,33 @@ class Lane:
         """Sends sealed batches, and an open one whose linger is over."""
         if self._open is not None and trio.current_time() >= self._linger_end():
             self.hurry()
-        while self._sealed and not self._returned and len(self._window) < self._pace.in_flight:
-            await self._send(self._sealed.popleft())
+        while self._sealed and self._setback is None and len(self._window) < self._in_flight:
+            if not await self._send(self._sealed[0]):
+                return
             self._settle_replies()
 
-    async def _send(self, batch: Batch) -> None:
-        """Puts one batch into flight; one that cannot be sent waits to be sent again."""
-        request = Produce(
-            acks=-1,
-            timeout_ms=int(self._session.patience.total_s * 1000),
-            topics=(
-                ProduceTopic(
-                    self._topic, (ProducePartition(self._partition, self._encoded(batch)),)
-                ),
-            ),
-        )
+    async def _send(self, batch: Batch) -> bool:
+        """Puts the first sealed batch into flight; False if it must wait.
+
+        All of a window travels on one connection: on another, a batch could overtake those before
+        it, and a broker that does not know the producer yet would take it for the first.
+        """
+        part = ProducePartition(self._partition, self._encoded(batch))
+        timeout_ms = int(self._session.patience.total_s * 1000)
+        request = Produce(-1, timeout_ms, (ProduceTopic(self._topic, (part,)),))
         try:
             connection = await self._session.leader(self._topic, self._partition)
+            if self._window and connection is not self._carrier:
+                return False
             reply = await connection.submit(request, ProduceResult)
         except ApplianceError as failure:
-            self._judge(batch, failure)
-            return
+            self._judge(failure)
+            return False
+        self._carrier = connection
+        self._sealed.popleft()
         self._window.append((batch, reply))
         reply.notify(self._wake_up)
+        return True
 
     def _encoded(self, batch: Batch) -> memoryview:
         """The batch as it travels, the same bytes each time."""
@@ -153,39 +160,38 @@ class Lane:
         while self._window and self._window[0][1].done:
             batch, reply = self._window.popleft()
             try:
-                produced = only_produced(reply.result(), self._topic, self._partition)
+                base_offset = only_produced(reply.result(), self._topic, self._partition)
             except ApplianceError as failure:
-                self._judge(batch, failure)
+                self._returned.append(batch)
+                self._judge(failure)
                 continue
+            self._in_flight = self._pace.in_flight
             self._backoff = None
             self._room.give(batch.size_bytes)
-            batch.acknowledge(produced)
+            batch.acknowledge(base_offset)
 
-    def _judge(self, batch: Batch, failure: ApplianceError) -> None:
-        """Keeps a batch for another try, or ends the stream with it."""
-        follows_setback = bool(self._returned) and (
+    def _judge(self, failure: ApplianceError) -> None:
+        """Holds the lane for another try of what has returned, or ends its stream."""
+        follows_setback = self._setback is not None and (
             isinstance(failure, RequestError)
             and failure.code is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
         )
         if self._failure is None and (follows_setback or is_retriable(failure)):
             self._setback = self._setback or failure
-            self._returned.append(batch)
-            return
-        self._sealed.appendleft(batch)
-        self._end(failure)
+        else:
+            self._end(failure)
 
-    async def _regroup(self) -> None:
+    async def _regroup(self, setback: ApplianceError) -> None:
         """Waits, then lines up what was not acknowledged, before everything else."""
         self._session.forget(self._topic)
         self._backoff = self._backoff or Backoff(Patience(total_s=self._pace.delivery_s))
-        failure, self._setback = self._setback, None
-        self._sealed.extendleft(reversed(self._returned))
-        self._returned.clear()
         try:
-            if failure is not None:
-                await self._backoff.wait(failure)
+            await self._backoff.wait(setback)
         except ApplianceError as final:
             self._end(final)
+        self._sealed.extendleft(reversed(self._returned))
+        self._returned.clear()
+        self._setback = None
 
     def _end(self, failure: ApplianceError) -> None:
         """Fails everything that has not been acknowledged, and all that is added later."""
