@@ -1,178 +1,200 @@
-"""Data keys from a keystore that a passphrase seals: for one node without Vault.
+"""A keystore sealed by a passphrase, for one air-gapped node without Vault.
 
-    keystore = magic 4 | format 1 | memory cost 4 | time cost 4 | lanes 4 | salt 16 | commitment 32
-    wrap     = random 32 | masked key 32 | tag 32
+    passphrase --Argon2id, salt--> key encryption key --seals--> domain keys (in the file)
+    domain key --seals, with the place--> data keys (their wraps, wherever the caller keeps them)
 
-The passphrase goes through Argon2id (RFC 9106) to a root key, and the root key seals nothing twice:
-each wrap derives a mask and a tag key of its own from 32 fresh random bytes and the key's place
-(HKDF-SHA-256, encrypt-then-MAC). The commitment tells a wrong passphrase from a damaged file.
-A keystore serves one node; a cluster takes its keys from Vault.
+Rules:
+- a commitment, derived from the key encryption key, tells a wrong passphrase from a damaged file;
+- a wrap opens at its place only, because the place is part of the key that seals it;
+- Argon2's parameters are read from the file and bounded before Argon2 gets them;
+- the file is replaced atomically; losing it, or the passphrase, loses every key.
+
+A passphrase that a person can remember is weaker than Vault. Argon2id with the second choice of
+RFC 9106, section 4 (64 MiB, 3 passes, 4 lanes) makes guessing slow, not impossible. And who has the
+file and the passphrase has the keys for ever: nothing here can be revoked.
 """
 
-import hmac
 import os
-import secrets
-import struct
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Literal
+from uuid import UUID
 
+import msgspec
 import trio
 from argon2.low_level import Type, hash_secret_raw
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.constant_time import bytes_eq
 
-from appliance.errors import ConfigurationError, KeysRefused
-from appliance.keys.place import encoded
+from appliance.errors import ConfigurationError, KeyGone, KeysRefused, WrongKey
+from appliance.keys import place as places
+from appliance.keys import sealing
+from appliance.keys.keystore_file import KeystoreFile, PathKeystoreFile
 from appliance.ports import DataKey, KeyHealth, KeyPlace, SecretKey, WrappedKey
 from appliance.types import KeyDomainId
 
-PROVIDER: Final = "local"
-MEMORY_KIB: Final = 256 * 1024
-TIME_COST: Final = 3
-LANES: Final = 4
+PROVIDER = "local"
+SALT_BYTES = 16
+_COMMITMENT_LABEL = b"memorystreamer keystore commitment 1\x00"
+_DOMAIN_LABEL = b"memorystreamer keystore domain 1\x00"
 
-_HEADER: Final = struct.Struct(">4sBIII16s")
-_MAGIC: Final = b"MSKS"
-_FORMAT: Final = 1
-_KEY_BYTES: Final = 32
-_MAX_MEMORY_KIB: Final = 4 * 1024 * 1024
-_FILE_BYTES: Final = _HEADER.size + _KEY_BYTES
-_WRAP_BYTES: Final = 3 * _KEY_BYTES
+RandomBytes = Callable[[int], bytes]
+Sealed = Annotated[bytes, msgspec.Meta(min_length=sealing.SEALED_BYTES)]
+
+
+class Argon2Parameters(msgspec.Struct, frozen=True):
+    """What a passphrase becomes a key with; the bounds are what a hostile file may ask for."""
+
+    salt: Annotated[bytes, msgspec.Meta(min_length=SALT_BYTES, max_length=SALT_BYTES)]
+    passes: Annotated[int, msgspec.Meta(ge=1, le=16)] = 3
+    memory_kib: Annotated[int, msgspec.Meta(ge=19 * 1024, le=1024 * 1024)] = 64 * 1024
+    lanes: Annotated[int, msgspec.Meta(ge=1, le=16)] = 4
+
+
+class Contents(msgspec.Struct, frozen=True):
+    """The file: JSON, byte strings in Base64."""
+
+    argon2id: Argon2Parameters
+    commitment: bytes
+    domains: dict[UUID, Sealed] = {}
+    version: Literal[1] = 1
 
 
 class LocalKeystore:
-    """See `ports.KeyProvider`."""
+    """A `ports.KeyProvider` whose keys are in one file under one passphrase."""
 
-    def __init__(self, root: SecretKey) -> None:
-        """For `create` and `open`."""
-        self._root = root
-
-    @classmethod
-    def create(cls, path: Path, passphrase: bytes) -> "LocalKeystore":
-        """Makes a keystore, 0600 and durable. Blocks about a second.
-
-        Raises ConfigurationError if there is one, or it cannot be written.
-        """
-        salt = secrets.token_bytes(16)
-        header = _HEADER.pack(_MAGIC, _FORMAT, MEMORY_KIB, TIME_COST, LANES, salt)
-        root = _root_key(passphrase, header)
-        _write_new(path, header + _derived(root, b"commitment", header))
-        return cls(root)
+    def __init__(
+        self, file: KeystoreFile, contents: Contents, key: SecretKey, random_bytes: RandomBytes
+    ) -> None:
+        """Use `create` or `open`."""
+        self._file = file
+        self._contents = contents
+        self._key = key
+        self._random_bytes = random_bytes
+        self._writing = trio.Lock()
+        self._domains: dict[KeyDomainId, SecretKey] = {}
 
     @classmethod
-    def open(cls, path: Path, passphrase: bytes) -> "LocalKeystore":
-        """Opens a keystore. Blocks about a second.
+    def create(
+        cls,
+        file: Path | KeystoreFile,
+        passphrase: bytes,
+        *,
+        random_bytes: RandomBytes = os.urandom,
+    ) -> "LocalKeystore":
+        """Makes an empty keystore; takes a tenth of a second or more, so call it in a thread.
 
-        Raises ConfigurationError if it cannot be read, or the passphrase is not its own.
+        Raises ConfigurationError when one is there, or the passphrase is empty.
         """
-        try:
-            with path.open("rb") as file:
-                content = file.read(_FILE_BYTES + 1)
-        except OSError as error:
-            raise ConfigurationError(f"keystore {path}: {error.strerror}") from None
-        header, commitment = content[: _HEADER.size], content[_HEADER.size :]
-        _check_header(path, content, header)
-        root = _root_key(passphrase, header)
-        if not hmac.compare_digest(_derived(root, b"commitment", header), commitment):
-            raise ConfigurationError(
-                f"the passphrase does not open keystore {path}: type it again, or bring back the"
-                " keystore that belongs to it"
-            )
-        return cls(root)
+        if not passphrase:
+            raise ConfigurationError("the passphrase of a keystore must not be empty")
+        kept = PathKeystoreFile(file) if isinstance(file, Path) else file
+        parameters = Argon2Parameters(salt=random_bytes(SALT_BYTES))
+        key = _stretched(passphrase, parameters)
+        contents = Contents(parameters, _commitment(key))
+        kept.create(_encoded(contents))
+        return cls(kept, contents, key, random_bytes)
+
+    @classmethod
+    def open(
+        cls,
+        file: Path | KeystoreFile,
+        passphrase: bytes,
+        *,
+        random_bytes: RandomBytes = os.urandom,
+    ) -> "LocalKeystore":
+        """Opens a keystore; as slow as `create`.
+
+        Raises ConfigurationError, which tells a wrong passphrase from an unusable file.
+        """
+        kept = PathKeystoreFile(file) if isinstance(file, Path) else file
+        contents = _decoded(kept)
+        key = _stretched(passphrase, contents.argon2id)
+        if not bytes_eq(_commitment(key), contents.commitment):
+            raise ConfigurationError(f"wrong passphrase for keystore {kept}")
+        return cls(kept, contents, key, random_bytes)
 
     async def create_domain(self, domain: KeyDomainId) -> None:
-        """Nothing to make: every domain's wraps derive from the root key by their place."""
-        await trio.lowlevel.checkpoint()
+        """See `ports.KeyProvider`; the new key is durable when this returns."""
+        async with self._writing:
+            if domain in self._contents.domains:
+                return
+            fresh = SecretKey(self._random_bytes(32))
+            sealed = sealing.seal(
+                self._key, _DOMAIN_LABEL + domain.bytes, fresh, self._random_bytes
+            )
+            changed = msgspec.structs.replace(
+                self._contents, domains={**self._contents.domains, domain: sealed}
+            )
+            await trio.to_thread.run_sync(self._file.replace, _encoded(changed))
+            self._contents = changed
+            self._domains[domain] = fresh
 
     async def new_data_key(self, place: KeyPlace) -> DataKey:
-        """See `ports.KeyProvider.new_data_key`."""
+        """See `ports.KeyProvider`. Raises KeyGone when the domain has no key."""
         await trio.lowlevel.checkpoint()
-        secret = SecretKey(secrets.token_bytes(_KEY_BYTES))
-        random = secrets.token_bytes(_KEY_BYTES)
-        mask, tag_key = self._wrapping_keys(random, place)
-        masked = _xor(secret.reveal(), mask)
-        tag = hmac.digest(tag_key, random + masked, "sha256")
-        return DataKey(secret, WrappedKey(PROVIDER, random + masked + tag))
+        fresh = SecretKey(self._random_bytes(32))
+        sealed = sealing.seal(
+            self._domain(place.domain), places.encoded(place), fresh, self._random_bytes
+        )
+        return DataKey(fresh, WrappedKey(PROVIDER, sealed))
 
     async def unwrap(self, place: KeyPlace, wrapped: WrappedKey) -> SecretKey:
-        """See `ports.KeyProvider.unwrap`; raises KeysRefused for a wrap of another place."""
+        """See `ports.KeyProvider`. Raises KeyGone, and WrongKey at another place."""
         await trio.lowlevel.checkpoint()
-        text = wrapped.ciphertext
-        if wrapped.provider != PROVIDER or len(text) != _WRAP_BYTES:
-            raise KeysRefused("this key was not wrapped by a local keystore")
-        random, masked = text[:_KEY_BYTES], text[_KEY_BYTES : 2 * _KEY_BYTES]
-        mask, tag_key = self._wrapping_keys(random, place)
-        tag = hmac.digest(tag_key, random + masked, "sha256")
-        if not hmac.compare_digest(tag, text[2 * _KEY_BYTES :]):
-            raise KeysRefused("this key was not wrapped for this place by this keystore")
-        return SecretKey(_xor(masked, mask))
+        if wrapped.provider != PROVIDER:
+            raise WrongKey("this key was wrapped by another kind of key provider")
+        domain_key = self._domain(place.domain)
+        opened = sealing.unseal(domain_key, places.encoded(place), wrapped.ciphertext)
+        if opened is None:
+            raise WrongKey(f"a wrapped key of partition {place.partition} does not open here")
+        return opened
 
     async def health(self) -> KeyHealth:
         """An open keystore serves."""
         await trio.lowlevel.checkpoint()
         return KeyHealth(serving=True)
 
-    def _wrapping_keys(self, random: bytes, place: KeyPlace) -> tuple[bytes, bytes]:
-        both = _expanded(self._root, b"wrap" + random + encoded(place), 2 * _KEY_BYTES)
-        return both[:_KEY_BYTES], both[_KEY_BYTES:]
+    def _domain(self, domain: KeyDomainId) -> SecretKey:
+        held = self._domains.get(domain)
+        if held is not None:
+            return held
+        sealed = self._contents.domains.get(domain)
+        if sealed is None:
+            raise KeyGone(f"keystore {self._file} has no key of domain {domain}")
+        opened = sealing.unseal(self._key, _DOMAIN_LABEL + domain.bytes, sealed)
+        if opened is None:
+            raise KeysRefused(
+                f"keystore {self._file} is damaged at domain {domain}: restore it from a backup"
+            )
+        self._domains[domain] = opened
+        return opened
 
 
-def _check_header(path: Path, content: bytes, header: bytes) -> None:
-    """Bounds what the file asks for before anything is computed from it."""
-    if len(content) == _FILE_BYTES:
-        magic, version, memory, time, lanes, _ = _HEADER.unpack(header)
-        bounded = 8 * lanes <= memory <= _MAX_MEMORY_KIB and 1 <= time <= 64 and 1 <= lanes <= 64
-        if (magic, version) == (_MAGIC, _FORMAT) and bounded:
-            return
-    raise ConfigurationError(f"{path} is not a keystore, or is damaged: bring back its backup")
-
-
-def _root_key(passphrase: bytes, header: bytes) -> SecretKey:
-    _, _, memory, time, lanes, salt = _HEADER.unpack(header)
+def _stretched(passphrase: bytes, parameters: Argon2Parameters) -> SecretKey:
     return SecretKey(
         hash_secret_raw(
-            secret=passphrase,
-            salt=salt,
-            time_cost=time,
-            memory_cost=memory,
-            parallelism=lanes,
-            hash_len=_KEY_BYTES,
+            passphrase,
+            parameters.salt,
+            time_cost=parameters.passes,
+            memory_cost=parameters.memory_kib,
+            parallelism=parameters.lanes,
+            hash_len=32,
             type=Type.ID,
         )
     )
 
 
-def _derived(root: SecretKey, label: bytes, header: bytes) -> bytes:
-    return _expanded(root, label + header, _KEY_BYTES)
+def _commitment(key: SecretKey) -> bytes:
+    return sealing.derived(key, None, _COMMITMENT_LABEL)
 
 
-def _expanded(root: SecretKey, info: bytes, length: int) -> bytes:
-    hkdf = HKDF(
-        algorithm=SHA256(), length=length, salt=None, info=b"memorystreamer keystore" + info
-    )
-    return hkdf.derive(root.reveal())
+def _encoded(contents: Contents) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(contents), indent=2)
 
 
-def _xor(left: bytes | bytearray, right: bytes) -> bytes:
-    return bytes(one ^ other for one, other in zip(left, right, strict=True))
-
-
-def _write_new(path: Path, content: bytes) -> None:
-    """A whole new file, durable, or none."""
-    fresh = path.with_name(path.name + ".new")
+def _decoded(file: KeystoreFile) -> Contents:
+    content = file.read()
     try:
-        if path.exists():
-            raise ConfigurationError(f"{path} exists already")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except OSError as error:
-        raise ConfigurationError(f"cannot write keystore {path}: {error.strerror}") from None
+        return msgspec.json.decode(content, type=Contents)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise ConfigurationError(f"keystore {file} is damaged: restore it from a backup") from None
