@@ -29,9 +29,10 @@ from appliance.coordination.commands import Endpoint as Advertised
 from appliance.errors import ApplianceError, ConfigurationError, KeysUnavailable
 from appliance.invariant import InvariantViolation
 from appliance.keys.lease import LeasedKeys, Report, Standing
+from appliance.keys.waiting import await_serving
 from appliance.limits import MAX_POLICY_BYTES
 from appliance.observe.system import SystemClock, SystemEntropy
-from appliance.ports import KeyProvider
+from appliance.ports import KeyHealth, KeyProvider
 from appliance.server.budget import Budgets
 from appliance.server.dialects import KafkaDialect, NativeDialect
 from appliance.server.listener import Listener
@@ -112,6 +113,14 @@ class _Control:
             else:
                 self.life.cancel()
 
+    @staticmethod
+    def on_health(health: KeyHealth) -> None:
+        """Says that the node waits for its keys, and why, or that they are there."""
+        if health.serving:
+            _log.info("the keys are there")
+        else:
+            _log.warning("waiting sealed: no keys, nothing is served", advice=health.advice)
+
     def on_keys(self, report: Report) -> None:
         """Says how the node stands with its keys; while it waits sealed, `_served` says it."""
         if report.standing is Standing.LEASED:
@@ -160,6 +169,7 @@ async def _run(
             nursery.start_soon(control.listen, signals)
             with control.life:
                 keys = await _keys(config, passphrase, nursery, control)
+                await await_serving(keys, control.on_health)
                 attempt = 0
                 while not await _served(config, keys, control, announce, attempt):
                     attempt += 1
