@@ -169,7 +169,7 @@ async def _run(
             nursery.start_soon(control.listen, signals)
             with control.life:
                 keys = await _keys(config, passphrase, nursery, control)
-                await await_serving(keys, control.on_health)
+                await await_serving(keys.provider, control.on_health)
                 attempt = 0
                 while not await _served(config, keys, control, announce, attempt):
                     attempt += 1
