@@ -13,6 +13,7 @@ from appliance.client.replies import refuse_error
 from appliance.errors import ProtocolViolation, RequestError
 from appliance.limits import MAX_DECOMPRESSED_BYTES
 from appliance.types import Offset, PartitionIndex, TopicName
+from appliance.wire.kafka.batch import split
 from appliance.wire.kafka.records import Record, decode_batch, read_header
 from appliance.wire.requests import FetchedPartition, FetchResult
 
@@ -42,7 +43,7 @@ def open_batches(fetched: FetchedPartition, position: Offset) -> tuple[list[Reco
     """The records from `position` on, and the next position; raises ProtocolViolation."""
     records: list[Record] = []
     reached = position
-    for batch in fetched.batches:
+    for batch in _whole(fetched):
         try:
             header = read_header(batch)
             opened = decode_batch(batch, max_decompressed_bytes=MAX_DECOMPRESSED_BYTES)
@@ -57,6 +58,14 @@ def open_batches(fetched: FetchedPartition, position: Offset) -> tuple[list[Reco
             records += opened if header.base_offset >= position else _from(opened, position)
         reached = Offset(header.next_offset)
     return records, reached
+
+
+def _whole(fetched: FetchedPartition) -> list[memoryview]:
+    """Each batch alone: a buffer of the reply holds one or several, as they lie on the disk."""
+    try:
+        return [batch for buffer in fetched.batches for batch in split(buffer)]
+    except RequestError as error:
+        raise ProtocolViolation(f"the batches that came are damaged: {error}") from None
 
 
 def _from(records: list[Record], position: Offset) -> list[Record]:
