@@ -26,11 +26,13 @@ def create(
     topic: TopicArgument,
     profile: ProfileOption = None,
     partitions: Annotated[
-        int, typer.Option("--partitions", min=1, help="How many; else the cluster's default.")
-    ] = -1,
+        int | None,
+        typer.Option("--partitions", min=1, help="How many; else the cluster's default."),
+    ] = None,
     replication: Annotated[
-        int, typer.Option("--replication", min=1, help="Copies; else the cluster's default.")
-    ] = -1,
+        int | None,
+        typer.Option("--replication", min=1, help="Copies; else the cluster's default."),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--setting", metavar="NAME=VALUE", help="A topic setting; repeatable."),
@@ -42,8 +44,8 @@ def create(
     async def action(session: Session) -> None:
         created = await Admin(session).create_topic(
             TopicName(topic),
-            partition_count=partitions,
-            replication_factor=replication,
+            partition_count=partitions or -1,
+            replication_factor=replication or -1,
             settings=chosen,
         )
         count = created.partition_count
