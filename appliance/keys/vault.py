@@ -199,7 +199,7 @@ class _Calls:
         # An empty token and an explicit `verify` keep hvac from looking into the environment.
         self._client = hvac.Client(
             url=settings.address,
-            token="",
+            token="",  # nosec B106 - none, until the login
             verify=True,
             timeout=(CONNECT_S, READ_S),
             allow_redirects=False,

@@ -12,12 +12,13 @@ because OpenBao 2.7 has no other that is local and persistent; a restart takes i
 """
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
-import subprocess
+import subprocess  # nosec B404 - starts our own binary, without a shell
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
@@ -80,9 +81,17 @@ async def running_openbao(
 
     Raises ConfigurationError in one line that names what to do.
     """
-    files.make_private_directory(directory)
-    for name in ("nodes", "data"):
-        files.make_private_directory(directory / name)
+    for path in (directory, directory / "nodes", directory / "data"):
+        files.make_private_directory(path)
+    with _owned(directory):
+        async with _running(directory, authority, cluster, sorted(set(nodes)), port) as server:
+            yield server
+
+
+@asynccontextmanager
+async def _running(
+    directory: Path, authority: Authority, cluster: ClusterId, nodes: list[NodeId], port: int | None
+) -> AsyncIterator[RunningOpenBao]:
     await _stop_left_over(directory)
     address = _prepare(directory, authority, port)
     api = OpenBaoAPI(address, pinned_session(authority.certificate_file, "required"))
@@ -96,6 +105,23 @@ async def running_openbao(
         with trio.CancelScope(shield=True):
             await _stop(process)
         (directory / "pid").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _owned(directory: Path) -> Iterator[None]:
+    """Holds the directory for this process; the server itself does not inherit the lock."""
+    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise ConfigurationError(
+            f"{directory} is in use by another quickstart: stop that one, or choose another --dir"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def find_binary() -> Path:

