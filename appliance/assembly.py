@@ -48,9 +48,7 @@ AUDIT_JOURNAL: Final = PartitionId(UUID("00000000-0000-8000-8000-000000000003"))
 """A fixed id of version 8 (RFC 9562), which no random id can be."""
 
 RETRY_S: Final = 1.0
-"""Between attempts to reach the keys."""
-REMIND_AFTER: Final = 60
-"""Attempts between two lines in the log that say the same."""
+"""Before another attempt when the keys went away while files were opened."""
 STOP_S: Final = 4.0
 """What is not finished by then, of the five seconds that a stop may take, is cut off."""
 CLOSE_S: Final = 3.0
@@ -122,7 +120,7 @@ class _Control:
             _log.warning("waiting sealed: no keys, nothing is served", advice=health.advice)
 
     def on_keys(self, report: Report) -> None:
-        """Says how the node stands with its keys; while it waits sealed, `_served` says it."""
+        """Says how the node stands with its keys; while it waits sealed, `on_health` does."""
         if report.standing is Standing.LEASED:
             left_s = round(report.left_s)
             _log.warning("living on the lease of its keys", reason=report.reason, left_s=left_s)
@@ -169,30 +167,23 @@ async def _run(
             nursery.start_soon(control.listen, signals)
             with control.life:
                 keys = await _keys(config, passphrase, nursery, control)
-                await await_serving(keys.provider, control.on_health)
-                attempt = 0
-                while not await _served(config, keys, control, announce, attempt):
-                    attempt += 1
-                    await trio.sleep(RETRY_S)
+                while not control.stopping.is_set():
+                    await await_serving(keys.provider, control.on_health)
+                    await _live(config, keys, control, announce)
             nursery.cancel_scope.cancel()
     _log.info("stopped")
 
 
-async def _served(
-    config: NodeConfig,
-    keys: NodeKeys,
-    control: _Control,
-    announce: Callable[[str], None],
-    attempt: int,
-) -> bool:
-    """Opens and serves until a signal; False when the keys were not to be had, or were lost."""
+async def _live(
+    config: NodeConfig, keys: NodeKeys, control: _Control, announce: Callable[[str], None]
+) -> None:
+    """Opens and serves until a signal, or until the keys are gone: then it may be tried again."""
     try:
         await _open_and_serve(config, keys, control, announce)
     except* KeysUnavailable as group:
-        if attempt % REMIND_AFTER == 0:
-            reasons = sorted({str(error) for error in group.exceptions})
-            _log.warning("waiting sealed: no keys, nothing is served", reasons=reasons)
-    return control.stopping.is_set()
+        reasons = sorted({str(error) for error in group.exceptions})
+        _log.warning("the keys went away while files were opened", reasons=reasons)
+        await trio.sleep(RETRY_S)
 
 
 async def _open_and_serve(

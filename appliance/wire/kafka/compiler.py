@@ -9,7 +9,7 @@ Rules:
 
 from collections.abc import Callable
 from operator import attrgetter, itemgetter
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 from msgspec import UNSET
 
@@ -23,6 +23,12 @@ Decode = Callable[[Reader], object]
 Encode = Callable[[Output, object], None]
 _Get = Callable[[object], object]
 _T = TypeVar("_T")
+
+
+class _Build(Protocol):
+    """Makes one value of its fields' values: a type, or a tuple in their order."""
+
+    def __call__(self, **values: object) -> object: ...
 
 
 def _erased(put: Callable[[Output, _T], None]) -> Encode:
@@ -105,43 +111,31 @@ def compile_decoder(fields: Fields, version: int, *, flexible: bool) -> Decode:
         for f in fields.fields
         if f.bound and f.name not in names and f.default is not UNSET
     }
+    build: _Build = _tuple_of(fields) if fields.into is None else fields.into
     read_tags = _decode_tags(fields, version) if flexible else None
-    if fields.into is None:
-        return _decode_tuple(fields, steps, absent, read_tags)
-    into = fields.into
 
     def decode(reader: Reader) -> object:
-        values = dict(absent)
+        values = absent.copy()
         for name, read in steps:
-            value = read(reader)
-            if name is not None:
-                values[name] = value
+            if name is None:
+                read(reader)
+            else:
+                values[name] = read(reader)
         if read_tags is not None:
             read_tags(reader)
-        return into(**values)
+        return build(**values)
 
     return decode
 
 
-def _decode_tuple(
-    fields: Fields,
-    steps: tuple[tuple[str | None, Decode], ...],
-    absent: dict[str, object],
-    read_tags: Decode | None,
-) -> Decode:
+def _tuple_of(fields: Fields) -> _Build:
+    """Puts values in the order of their declaration."""
     order = [f.name for f in fields.fields if f.bound]
 
-    def decode(reader: Reader) -> object:
-        values = dict(absent)
-        for name, read in steps:
-            value = read(reader)
-            if name is not None:
-                values[name] = value
-        if read_tags is not None:
-            read_tags(reader)
+    def build(**values: object) -> object:
         return tuple([values[name] for name in order])
 
-    return decode
+    return build
 
 
 def _decode_field(field: Field, version: int, *, flexible: bool) -> Decode:

@@ -23,6 +23,8 @@ _INT16: Final = struct.Struct(">h")
 _INT32: Final = struct.Struct(">i")
 _INT64: Final = struct.Struct(">q")
 _MIN_TAGGED_BYTES: Final = 2
+_CUT_SHORT: Final = "a message is cut short"
+
 Records = tuple[memoryview, ...] | memoryview | None
 """Batches as they are sent: several, one, or null."""
 
@@ -55,7 +57,7 @@ class Reader:
         start = self.position
         end = start + size
         if end > self._end:
-            raise ProtocolViolation("a message is cut short")
+            raise ProtocolViolation(_CUT_SHORT)
         self.position = end
         return start
 
@@ -65,19 +67,39 @@ class Reader:
 
     def int8(self) -> int:
         """A signed byte."""
-        return int(_INT8.unpack_from(self._view, self._advance(1))[0])
+        start = self.position
+        if start + 1 > self._end:
+            raise ProtocolViolation(_CUT_SHORT)
+        self.position = start + 1
+        number: int = _INT8.unpack_from(self._view, start)[0]
+        return number
 
     def int16(self) -> int:
         """A signed 16-bit number."""
-        return int(_INT16.unpack_from(self._view, self._advance(2))[0])
+        start = self.position
+        if start + 2 > self._end:
+            raise ProtocolViolation(_CUT_SHORT)
+        self.position = start + 2
+        number: int = _INT16.unpack_from(self._view, start)[0]
+        return number
 
     def int32(self) -> int:
         """A signed 32-bit number."""
-        return int(_INT32.unpack_from(self._view, self._advance(4))[0])
+        start = self.position
+        if start + 4 > self._end:
+            raise ProtocolViolation(_CUT_SHORT)
+        self.position = start + 4
+        number: int = _INT32.unpack_from(self._view, start)[0]
+        return number
 
     def int64(self) -> int:
         """A signed 64-bit number."""
-        return int(_INT64.unpack_from(self._view, self._advance(8))[0])
+        start = self.position
+        if start + 8 > self._end:
+            raise ProtocolViolation(_CUT_SHORT)
+        self.position = start + 8
+        number: int = _INT64.unpack_from(self._view, start)[0]
+        return number
 
     def uuid(self) -> UUID | None:
         """Sixteen bytes; all zero means that there is none."""
@@ -87,7 +109,11 @@ class Reader:
 
     def unsigned_varint(self) -> int:
         """Up to five bytes of seven bits, least significant first; at most 2^32 - 1 (KIP-482)."""
-        byte = self._view[self._advance(1)]
+        start = self.position
+        if start >= self._end:
+            raise ProtocolViolation(_CUT_SHORT)
+        self.position = start + 1
+        byte = self._view[start]
         if byte < 0x80:
             return byte
         number = byte & 0x7F
@@ -115,7 +141,7 @@ class Reader:
             raise ProtocolViolation("a string has an impossible length")
         start = self._advance(size)
         try:
-            return str(self._view[start : start + size], "utf-8")
+            return str(self._view[start : self.position], "utf-8")
         except UnicodeDecodeError:
             raise ProtocolViolation("a string is not UTF-8") from None
 
@@ -143,7 +169,7 @@ class Reader:
                 return None
             raise ProtocolViolation("bytes have an impossible length")
         start = self._advance(size)
-        return self._view[start : start + size]
+        return self._view[start : self.position]
 
     def count(self, min_width: int) -> int | None:
         """A 32-bit count of elements of at least `min_width` bytes each; None is a null array."""
@@ -172,6 +198,9 @@ class Reader:
 
     def skip_tags(self) -> None:
         """Reads past tagged fields that nobody knows; their tags must grow (KIP-482)."""
+        if self.position < self._end and self._view[self.position] == 0:
+            self.position += 1
+            return
         last = -1
         for _ in range(self.tag_count()):
             tag = self.unsigned_varint()

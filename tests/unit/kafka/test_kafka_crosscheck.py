@@ -1,0 +1,173 @@
+"""Our declarations against two independent ones: kio's and kafka-python's, byte for byte."""
+
+import dataclasses
+import importlib
+import io
+import typing
+import warnings
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kafka_declared import EVERY_SIDE, label, read, values_of, whole, write
+from kio.schema.index import api_key_map
+from kio.serial import entity_reader, entity_writer
+
+from appliance.errors import ErrorCode
+from appliance.wire.kafka.schema import Api, Array, Fields, Scalar
+
+PARAMETERS = pytest.mark.parametrize(("api", "version", "side"), EVERY_SIDE, ids=label)
+
+# What kio, after Kafka, calls what we name otherwise.
+OTHER_NAMES = {
+    "apis": {"api_keys"},
+    "asked": {"topics"},
+    "batch": {"records"},
+    "batches": {"records"},
+    "cluster_operations": {"include_cluster_authorized_operations"},
+    "error": {"error_code"},
+    "forgotten_topics": {"forgotten_topics_data"},
+    "generation_id": {"generation_id_or_member_epoch"},
+    "group": {"group_id"},
+    "highest": {"max_version"},
+    "in_sync_replicas": {"isr_nodes"},
+    "index": {"partition_index", "partition"},
+    "indexes": {"partition_indexes"},
+    "is_read_only": {"read_only"},
+    "key": {"api_key"},
+    "keys": {"coordinator_keys"},
+    "leader_epoch": {"committed_leader_epoch"},
+    "lowest": {"min_version"},
+    "max_bytes": {"partition_max_bytes"},
+    "message": {"error_message", "batch_index_error_message"},
+    "metadata": {"committed_metadata"},
+    "name": {"topic"},
+    "names": {"topic_names"},
+    "nodes": {"broker_ids"},
+    "offset": {"committed_offset", "fetch_offset"},
+    "operations": {"cluster_authorized_operations", "topic_authorized_operations"},
+    "partition": {"partition_index"},
+    "partition_count": {"num_partitions"},
+    "partitions": {"partition_data", "partition_responses"},
+    "replicas": {"replica_nodes"},
+    "settings": {"configs"},
+    "software_name": {"client_software_name"},
+    "software_version": {"client_software_version"},
+    "source": {"config_source"},
+    "topic_operations": {"include_topic_authorized_operations"},
+    "topics": {"topic_data", "responses"},
+}
+
+
+def kio_type(api: Api, version: int, side: str) -> type:
+    module = importlib.import_module(f"kio.schema.{api_key_map[api.key]}.v{version}.{side}")
+    wanted = (api.name + side).lower()
+    return next(
+        value
+        for name, value in vars(module).items()
+        if name.lower() == wanted and dataclasses.is_dataclass(value)
+    )
+
+
+def nested(hint: object) -> type:
+    """The entity inside a type such as `tuple[Entity, ...] | None`."""
+    if dataclasses.is_dataclass(hint):
+        return typing.cast("type", hint)
+    found = [nested(argument) for argument in typing.get_args(hint)]
+    return next((kind for kind in found if kind is not None), None)
+
+
+def compare(fields: Fields, entity: type, version: int) -> None:
+    hints = typing.get_type_hints(entity)
+    theirs = [f for f in dataclasses.fields(entity) if "tag" not in f.metadata]
+    ours = [f for f in fields.fields if f.carried_by(version) and f.tag is None]
+    assert len(ours) == len(theirs)
+    for our, their in zip(ours, theirs, strict=True):
+        bare = our.name.removesuffix("_ms")
+        assert their.name in {our.name, bare} | OTHER_NAMES.get(our.name, set())
+        nullable = type(None) in typing.get_args(hints[their.name])
+        if our.kind is not Scalar.UUID and our.name != "log_append_time_ms":
+            assert nullable == (version >= our.nullable_from), our.name
+        if isinstance(our.kind, Array) and isinstance(our.kind.of, Fields):
+            compare(our.kind.of, nested(hints[their.name]), version)
+
+
+@PARAMETERS
+def test_fields_stand_in_the_order_and_under_the_names_that_kio_knows(api, version, side):
+    compare(getattr(api, side), kio_type(api, version, side), version)
+
+
+@PARAMETERS
+def test_flexibility_and_header_versions_agree_with_kio(api, version, side):
+    entity = kio_type(api, version, side)
+    assert entity.__flexible__ == api.is_flexible(version)
+    header = 1 if side == "request" else 0
+    if api.is_flexible(version) and (side == "request" or api.name != "ApiVersions"):
+        header += 1
+    assert entity.__header_schema__.__version__ == header
+
+
+@PARAMETERS
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_kio_reads_what_we_write_and_writes_it_alike(api, version, side, data):
+    values = data.draw(values_of(whole(api, version, side)))
+    ours = write(api, version, side, values)
+    assert read(api, version, side, ours) == values
+    entity_type = kio_type(api, version, side)
+    entity, consumed = entity_reader(entity_type)(ours, 0)
+    assert consumed == len(ours)
+    stream = io.BytesIO()
+    entity_writer(entity_type)(stream, entity)
+    assert stream.getvalue() == ours
+
+
+# kafka-python knows each of these; a version beyond its own is skipped by name.
+KAFKA_PYTHON = {
+    "Produce": "kafka.protocol.producer",
+    "InitProducerId": "kafka.protocol.producer",
+    "Fetch": "kafka.protocol.consumer",
+    "ListOffsets": "kafka.protocol.consumer",
+    "OffsetCommit": "kafka.protocol.consumer",
+    "OffsetFetch": "kafka.protocol.consumer",
+    "JoinGroup": "kafka.protocol.consumer",
+    "SyncGroup": "kafka.protocol.consumer",
+    "Heartbeat": "kafka.protocol.consumer",
+    "LeaveGroup": "kafka.protocol.consumer",
+    "Metadata": "kafka.protocol.metadata",
+    "FindCoordinator": "kafka.protocol.metadata",
+    "ApiVersions": "kafka.protocol.metadata",
+    "CreateTopics": "kafka.protocol.admin",
+    "DeleteTopics": "kafka.protocol.admin",
+}
+
+
+def known_to_kafka_python(api: Api, version: int, side: str) -> bool:
+    message = kafka_python(api, side)
+    return message.min_version <= version <= message.max_version
+
+
+def kafka_python(api: Api, side: str) -> type:
+    with warnings.catch_warnings():
+        # It reads its own resources in a way that Python has deprecated.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        module = importlib.import_module(KAFKA_PYTHON[api.name])
+    return getattr(module, api.name + side.capitalize())
+
+
+@pytest.mark.parametrize(
+    ("api", "version", "side"),
+    [entry for entry in EVERY_SIDE if known_to_kafka_python(*entry)],
+    ids=label,
+)
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_kafka_python_reads_what_we_write_and_writes_it_alike(api, version, side, data):
+    values = data.draw(values_of(whole(api, version, side)))
+    if (api.name, side) == ("ApiVersions", "response"):
+        # One with an error is of version 0 to it, as brokers that know no other answer.
+        values = (ErrorCode.NONE, *values[1:])
+    ours = write(api, version, side, values)
+    message = kafka_python(api, side).decode(ours, version=version)
+    message._header = None  # its encoder asks for it, its decoder leaves it unset
+    assert bytes(message.encode(version=version)) == ours
