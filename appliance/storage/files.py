@@ -3,7 +3,8 @@
 All calls block; the log makes them from worker threads.
 """
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from uuid import UUID
 
 import msgspec
@@ -20,10 +21,10 @@ from appliance.crypto.sealed import (
 )
 from appliance.errors import DamageDetected
 from appliance.invariant import invariant
-from appliance.ports import Entropy, SecretKey
+from appliance.ports import Entropy, SecretKey, WrappedKey
 from appliance.storage.blockfile import BlockFile, Disk
 from appliance.storage.index import SparseIndex
-from appliance.storage.manifest import ClosedEnd, FileEntry, Manifest, ManifestStore
+from appliance.storage.manifest import ClosedEnd, EpochKey, FileEntry, Manifest, ManifestStore
 from appliance.storage.segment import Frame, SegmentReader, SegmentWriter, Tail
 from appliance.types import ClusterId, Index, Offset, PartitionId
 
@@ -111,16 +112,21 @@ class LogFiles:
         cluster: ClusterId,
         partition: PartitionId,
         manifest: Manifest,
-        data_key: SecretKey,
+        data_keys: Mapping[int, SecretKey],
         entropy: Entropy,
     ) -> None:
-        """Opens every file that the manifest names; raises DamageDetected if one is missing."""
+        """Opens every file that the manifest names; raises DamageDetected if one is missing.
+
+        `data_keys` has the key of each epoch of the manifest.
+        """
         self._disk = disk
         self._store = store
         self._cluster = cluster
         self._partition = partition
         self._manifest = manifest
-        self._data_key = data_key
+        self._data_keys = dict(data_keys)
+        self._next_key: tuple[EpochKey, SecretKey] | None = None
+        self._changing = threading.Lock()
         self._entropy = entropy
         present = set(disk.names(str(partition)))
         missing = [entry.file for entry in manifest.files if str(entry.file) not in present]
@@ -169,18 +175,71 @@ class LogFiles:
         old = self.active
         closed = old.end_writing(FrameKind.FINAL)
         file_id = UUID(bytes=self._entropy.random_bytes(16))
-        entry = FileEntry(file_id, first_index, first_offset, closed.tag)
+        key = self._take_next_key()
+        entry = FileEntry(file_id, key.epoch, first_index, first_offset, closed.tag)
         file = self._disk.create(self._name(file_id))
         old.entry = msgspec.structs.replace(old.entry, closed=closed)
         entries = (*(known.entry for known in self._files), entry)
-        self._manifest = msgspec.structs.replace(
-            self._manifest, sequence=self._manifest.sequence + 1, files=entries
-        )
-        self._store.replace(self._partition, self._manifest)
+
+        def rolled(manifest: Manifest) -> Manifest:
+            keys = manifest.keys if key.epoch == manifest.newest.epoch else (*manifest.keys, key)
+            return msgspec.structs.replace(manifest, keys=keys, files=entries)
+
+        self._change(rolled)
         fresh = self._opened(entry, file)
         fresh.begin_writing(fresh.beginning, self._entropy)
         self._files.append(fresh)
         return fresh
+
+    # --- keys ----------------------------------------------------------------------------------
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest in force."""
+        return self._manifest
+
+    @property
+    def newest_epoch(self) -> int:
+        """The key epoch that the next file will have."""
+        next_key = self._next_key
+        return self._manifest.newest.epoch if next_key is None else next_key[0].epoch
+
+    def stage_key(self, key: EpochKey, secret: SecretKey) -> None:
+        """Has the next file sealed under a key of a newer epoch; touches no file now."""
+        invariant(key.epoch > self._manifest.newest.epoch, "key epochs grow")
+        self._next_key = (key, secret)
+
+    def replace_wrap(self, epoch: int, old: WrappedKey, new: WrappedKey) -> None:
+        """Puts a checked new wrap of the same data key in place of `old`, if that still stands."""
+
+        def rewrapped(manifest: Manifest) -> Manifest:
+            keys = tuple(
+                msgspec.structs.replace(key, wrapped=new)
+                if (key.epoch, key.wrapped) == (epoch, old)
+                else key
+                for key in manifest.keys
+            )
+            return msgspec.structs.replace(manifest, keys=keys)
+
+        self._change(rewrapped)
+
+    def _take_next_key(self) -> EpochKey:
+        """The key that the file that begins now is sealed under."""
+        if self._next_key is None:
+            return self._manifest.newest
+        key, secret = self._next_key
+        self._data_keys[key.epoch] = secret
+        self._next_key = None
+        return key
+
+    def _change(self, change: Callable[[Manifest], Manifest]) -> None:
+        """Replaces the manifest: one change at a time, whichever thread it comes from."""
+        with self._changing:
+            changed = msgspec.structs.replace(
+                change(self._manifest), sequence=self._manifest.sequence + 1
+            )
+            self._store.replace(self._partition, changed)
+            self._manifest = changed
 
     def stop(self) -> None:
         """Seals a stop frame: the log was ended on purpose."""
@@ -193,7 +252,8 @@ class LogFiles:
 
     def _opened(self, entry: FileEntry, file: BlockFile) -> LogFile:
         place = Place(Purpose.LOG, self._cluster, self._partition, entry.file)
-        return LogFile(entry, file, place, file_key(self._data_key, place.encoded()))
+        data_key = self._data_keys[entry.key_epoch]
+        return LogFile(entry, file, place, file_key(data_key, place.encoded()))
 
     def _name(self, file: UUID) -> str:
         return f"{self._partition}/{file}"

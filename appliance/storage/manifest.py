@@ -1,7 +1,8 @@
-"""A partition's manifest: its files in order and its wrapped key, sealed and replaced whole.
+"""A partition's manifest: its files in order and its wrapped keys, sealed and replaced whole.
 
 Roll and deletion take effect by it. What it does not name is never read; what it names and is not
-there, or ends in another tag, is damage (DESIGN section 5).
+there, or ends in another tag, is damage (DESIGN section 5). Each key epoch has one data key, and
+each file is sealed under the epoch that was the newest when it began.
 """
 
 from uuid import UUID
@@ -25,10 +26,19 @@ class ClosedEnd(msgspec.Struct, frozen=True):
     tag: bytes
 
 
+class EpochKey(msgspec.Struct, frozen=True):
+    """The data key of one epoch: its wrap, and the commitment that tells it from a wrong one."""
+
+    epoch: int
+    wrapped: WrappedKey
+    commitment: bytes
+
+
 class FileEntry(msgspec.Struct, frozen=True):
-    """One data file: where it begins, what its first frame binds, and its end once it is closed."""
+    """One data file: its key, where it begins, what its first frame binds, its end once closed."""
 
     file: UUID
+    key_epoch: int
     first_index: Index
     first_offset: Offset
     first_tag: bytes
@@ -36,14 +46,20 @@ class FileEntry(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """Everything that a log is; `sequence` grows with each replacement."""
+    """Everything that a log is; `sequence` grows with each replacement.
+
+    `keys` are in order of their epochs; new files are sealed under the last.
+    """
 
     sequence: int
     domain: KeyDomainId
-    key_epoch: int
-    wrapped: WrappedKey
-    commitment: bytes
+    keys: tuple[EpochKey, ...]
     files: tuple[FileEntry, ...]
+
+    @property
+    def newest(self) -> EpochKey:
+        """The key that new files are sealed under."""
+        return self.keys[-1]
 
 
 _decoder = msgspec.msgpack.Decoder(Manifest)

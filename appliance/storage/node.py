@@ -37,7 +37,7 @@ from appliance.storage.files import LogFiles
 from appliance.storage.journal import FileJournal, open_journal
 from appliance.storage.layout import Stamp
 from appliance.storage.log import SealedLog
-from appliance.storage.manifest import FileEntry, Manifest, ManifestStore
+from appliance.storage.manifest import EpochKey, FileEntry, Manifest, ManifestStore
 from appliance.storage.marks import GoneRecord, MarkRecord, Remembered, VoteRecord
 from appliance.storage.recovery import recover
 from appliance.types import ClusterId, Index, KeyDomainId, NodeId, Offset, PartitionId, Term
@@ -190,10 +190,8 @@ class NodeDirectory:
         manifest = Manifest(
             sequence=1,
             domain=domain,
-            key_epoch=_FIRST_EPOCH,
-            wrapped=fresh.wrapped,
-            commitment=commitment(fresh.secret, place),
-            files=(FileEntry(file_id, Index(1), Offset(0), GENESIS),),
+            keys=(EpochKey(place.epoch, fresh.wrapped, commitment(fresh.secret, place)),),
+            files=(FileEntry(file_id, place.epoch, Index(1), Offset(0), GENESIS),),
         )
 
         def make() -> None:
@@ -202,18 +200,20 @@ class NodeDirectory:
             self._manifests.replace(partition, manifest)
 
         await trio.to_thread.run_sync(make)
-        return await self._opened(partition, manifest, fresh.secret)
+        return await self._opened(partition, manifest, {place.epoch: fresh.secret})
 
     async def open_log(self, partition: PartitionId) -> SealedLog:
         """See `ports.NodeStorage.open_log`."""
         manifest = await trio.to_thread.run_sync(self._manifests.read, partition)
-        place = self._place_of(partition, manifest.domain, manifest.key_epoch)
-        key = await self._keys.unwrap(place, manifest.wrapped)
-        check_commitment(key, place, manifest.commitment)
-        return await self._opened(partition, manifest, key)
+        data_keys = {}
+        for key in manifest.keys:
+            place = self._place_of(partition, manifest.domain, key.epoch)
+            data_keys[key.epoch] = await self._keys.unwrap(place, key.wrapped)
+            check_commitment(data_keys[key.epoch], place, key.commitment)
+        return await self._opened(partition, manifest, data_keys)
 
     async def _opened(
-        self, partition: PartitionId, manifest: Manifest, key: SecretKey
+        self, partition: PartitionId, manifest: Manifest, data_keys: dict[int, SecretKey]
     ) -> SealedLog:
         mark = self._remembered.marks.get(partition)
 
@@ -224,7 +224,7 @@ class NodeDirectory:
                 cluster=self.cluster,
                 partition=partition,
                 manifest=manifest,
-                data_key=key,
+                data_keys=data_keys,
                 entropy=self._entropy,
             )
             active = files.active.entry.file
@@ -247,6 +247,19 @@ class NodeDirectory:
 
         self._open[partition] = await trio.to_thread.run_sync(open_files)
         return self._open[partition][0]
+
+    async def advance_key(self, partition: PartitionId, epoch: int) -> None:
+        """Fetches the data key of a newer epoch, ahead of the roll that an open log takes it at.
+
+        Raises KeysUnavailable, KeysRefused; the log then goes on under the key it has.
+        """
+        _, files = self._open[partition]
+        if epoch <= files.newest_epoch:
+            return
+        place = self._place_of(partition, files.manifest.domain, epoch)
+        fresh = await self._keys.new_data_key(place)
+        key = EpochKey(epoch, fresh.wrapped, commitment(fresh.secret, place))
+        files.stage_key(key, fresh.secret)
 
     async def delete_log(self, partition: PartitionId) -> None:
         """See `ports.NodeStorage.delete_log`."""

@@ -49,9 +49,13 @@ class MemoryKeys:
 
     async def new_data_key(self, place):
         self.calls += 1
-        material, nonce = os.urandom(32), os.urandom(12)
+        material = os.urandom(32)
+        return DataKey(SecretKey(material), self.wrap(place, material))
+
+    def wrap(self, place, material):
+        nonce = os.urandom(12)
         sealed = self._cipher.encrypt(nonce, material, self._aad(place))
-        return DataKey(SecretKey(material), WrappedKey("memory", nonce + sealed))
+        return WrappedKey("memory", nonce + sealed)
 
     async def unwrap(self, place, wrapped):
         self.calls += 1
