@@ -1,4 +1,4 @@
-"""Key epochs of a log: a newer data key begins at a roll, and every older one still opens its files."""
+"""Key epochs of a log: a newer key begins at a roll, and every older one still opens its files."""
 
 import trio
 
