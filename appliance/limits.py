@@ -125,6 +125,26 @@ MAX_POLICY_STALENESS_S = 5
 
 MAX_TERM = (1 << 31) - 1
 
+# Replication (DESIGN section 7). Ticks are counted by the core and given by the shell.
+RAFT_TICK_MS = 50
+RAFT_HEARTBEAT_TICKS = 2
+RAFT_ELECTION_TICKS = 10
+"""Silence of a leader before which nobody replaces it: 500 ms."""
+RAFT_ELECTION_TICKS_MAX = 18
+"""Each member waits a random time between the two: 500 to 900 ms."""
+RAFT_RETRY_TICKS = 4
+"""Silence after which an append is taken for lost and probed again."""
+MAX_RAFT_MEMBERS = 15
+MAX_APPEND_ENTRIES = 1024
+MAX_APPEND_BYTES = MIB
+"""Entries of one append together, unless one alone is larger."""
+MAX_APPENDS_IN_FLIGHT = 16
+"""To one follower, of one group."""
+MAX_PROMOTION_LAG_ENTRIES = 1024
+"""How far behind a learner may be when it becomes a voter."""
+MAX_READS_WAITING = 4096
+"""Reads of one group whose leader is still proving itself."""
+
 invariant(
     MAX_FRAME_BYTES_UNAUTHENTICATED <= MAX_HANDSHAKE_BYTES, "a frame fits its handshake allowance"
 )
@@ -143,3 +163,7 @@ invariant(
 invariant(MAX_BATCH_BYTES < MAX_FRAME_BYTES, "the largest batch fits a request")
 invariant(MAX_DOCUMENT_BYTES < MAX_SEALED_FRAME_BYTES, "the largest document fits one frame")
 invariant(MAX_JOURNAL_RECORD_BYTES < MAX_FRAME_PAYLOAD_BYTES, "a journal record fits a frame")
+invariant(
+    RAFT_HEARTBEAT_TICKS * 2 <= RAFT_ELECTION_TICKS < RAFT_ELECTION_TICKS_MAX,
+    "a lost heartbeat alone makes no election",
+)

@@ -23,7 +23,8 @@ from appliance.invariant import invariant
 from appliance.limits import KIB, MAX_BATCH_BYTES, MAX_STAGED_BYTES, MIB
 from appliance.ports import Clock, NodeStorage, PartitionLog
 from appliance.raft.core import Core
-from appliance.raft.ready import Persist, Role
+from appliance.raft.messages import Run
+from appliance.raft.ready import Recovered, Role, single
 from appliance.types import (
     Buffer,
     Entry,
@@ -91,9 +92,12 @@ class Replica(Generic[R]):
         self._nursery = nursery
         self._core = Core(
             node=storage.node,
-            voters=frozenset({storage.node}),
-            state=storage.hard_state(partition),
-            last=log.last,
+            recovered=Recovered(
+                state=storage.hard_state(partition),
+                last=log.last,
+                base=log.last,
+                configurations=single(storage.node),
+            ),
         )
         self._staged: deque[_Staged[R]] = deque()
         self._staged_bytes = 0
@@ -209,7 +213,7 @@ class Replica(Generic[R]):
             self._nursery.start_soon(self._flush)
         return entry.header
 
-    def _header(self, persist: Persist, last_offset_delta: int) -> EntryHeader:
+    def _header(self, persist: Run, last_offset_delta: int) -> EntryHeader:
         # Leader time never goes back, whatever the clock does: what expires by it stays expired.
         self._leader_time = max(self._leader_time, self._clock.now_ms())
         return EntryHeader(

@@ -17,8 +17,9 @@ from appliance.invariant import invariant
 from appliance.limits import MAX_TERM
 from appliance.ports import HardState
 from appliance.raft.log import LogView
+from appliance.raft.messages import Run
 from appliance.raft.quorum import carried, held_by_majority
-from appliance.raft.ready import NotLeader, Persist, Ready, Role
+from appliance.raft.ready import NotLeader, Ready, Recovered, Role
 from appliance.types import EntryKind, Index, NodeId, Position, Term
 
 
@@ -28,10 +29,10 @@ class Core:
     __slots__ = ("_commit", "_entries", "_log", "_match", "_node", "_role", "_state", "_unsaved",
                  "_voters", "_votes")  # fmt: skip
 
-    def __init__(
-        self, *, node: NodeId, voters: frozenset[NodeId], state: HardState, last: Position
-    ) -> None:
+    def __init__(self, *, node: NodeId, recovered: Recovered) -> None:
         """Takes what recovery found: the saved hard state, and the last durable entry."""
+        voters = recovered.configurations[-1].configuration.voters
+        state, last = recovered.state, recovered.last
         invariant(node in voters, "a core is run by a voter")
         invariant(state.term >= last.term, "the journal's term covers the log's")
         self._node = node
@@ -43,7 +44,7 @@ class Core:
         self._votes: set[NodeId] = set()
         self._match: dict[NodeId, Index] = {}
         self._commit = Index(0)
-        self._entries: list[Persist] = []
+        self._entries: list[Run] = []
 
     @property
     def role(self) -> Role:
@@ -86,7 +87,7 @@ class Core:
 
     def ready(self) -> Ready:
         """What the shell has to do; entries and hard state are handed out once."""
-        ready = Ready(self._unsaved, tuple(self._entries), self._commit)
+        ready = Ready(self._unsaved, None, tuple(self._entries), self._commit)
         self._unsaved = None
         self._entries.clear()
         return ready
@@ -113,7 +114,7 @@ class Core:
 
     def _append(self, kind: EntryKind, payload_bytes: int) -> Position:
         position = self._log.append(self._state.term)
-        self._entries.append(Persist(position, kind, payload_bytes))
+        self._entries.append(Run(position.index, position.term, kind, (payload_bytes,)))
         return position
 
     def _vote_counted(self) -> None:

@@ -9,7 +9,7 @@ from appliance.limits import MAX_TERM
 from appliance.ports import HardState
 from appliance.raft.core import Core
 from appliance.raft.log import LogView
-from appliance.raft.ready import NotLeader, Role
+from appliance.raft.ready import NotLeader, Recovered, Role, single
 from appliance.types import EntryKind, Index, NodeId, Position, Term
 
 SELF = NodeId(1)
@@ -18,7 +18,13 @@ NOTHING = Position(Term(0), Index(0))
 
 def follower(term: int = 0, last: Position = NOTHING) -> Core:
     return Core(
-        node=SELF, voters=frozenset({SELF}), state=HardState(term=Term(term), vote=None), last=last
+        node=SELF,
+        recovered=Recovered(
+            state=HardState(term=Term(term), vote=None),
+            last=last,
+            base=last,
+            configurations=single(SELF),
+        ),
     )
 
 
