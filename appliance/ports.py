@@ -184,6 +184,17 @@ class PartitionLog(Protocol):
         """The offset that the next batch will take, staged entries included."""
         ...
 
+    def term_at(self, index: Index) -> Term | None:
+        """The term of an entry, staged ones included, or None outside the log.
+
+        The position just before `first_index` has a term too: the one that a snapshot left, or 0.
+        """
+        ...
+
+    def epochs(self) -> tuple[tuple[Term, Offset], ...]:
+        """The epoch table: per term, oldest first, the next offset as its first entry came."""
+        ...
+
     def append(self, entries: Sequence[Entry]) -> None:
         """Stages entries, in index order, for the next flush; returns at once, touches no file.
 
@@ -198,6 +209,31 @@ class PartitionLog(Protocol):
         the next group overlaps the sync of the one before. At most one call at a time. Raises
         StorageError when a write or sync failed: the file is closed for good and nothing more
         becomes durable.
+        """
+        ...
+
+    async def truncate(self, last_kept: Index) -> None:
+        """Takes back every entry after `last_kept`, durably when this returns.
+
+        Offsets go back with their entries. A flush under way ends first, and calls none of what is
+        taken back durable. Nothing is appended until this has returned; the next entry is
+        `last_kept + 1` then. Raises StorageError.
+        """
+        ...
+
+    async def reset(self, position: Position, offset: Offset) -> None:
+        """Begins anew after a snapshot at `position`, empty, durably when this returns.
+
+        `offset` is the next offset there. Nothing is appended until this has returned. Raises
+        StorageError.
+        """
+        ...
+
+    async def raise_start(self, offset: Offset) -> None:
+        """Moves `start_offset` up to `offset`, never down, durably when this returns.
+
+        Files that lie below it whole are removed, and `first_index` follows; reads below raise
+        RequestError(OFFSET_OUT_OF_RANGE) from then on. Raises StorageError.
         """
         ...
 

@@ -1,6 +1,10 @@
 """The data files of one log, in order: the last one is written, the others are closed.
 
-All calls block; the log makes them from worker threads.
+Whatever changes the order of files takes effect by the manifest, in steps that any crash may
+interrupt: what is new is made durable, the manifest that names it replaces the old one, and what it
+names no more is removed. Before the manifest the new files are garbage, after it the old ones are.
+
+All calls block; the log makes them from worker threads, one change at a time.
 """
 
 import threading
@@ -9,96 +13,17 @@ from uuid import UUID
 
 import msgspec
 
+from appliance.crypto.chain import GENESIS
 from appliance.crypto.keyring import file_key
-from appliance.crypto.sealed import (
-    NO_FRAME,
-    PREAMBLE_BYTES,
-    ExtentReader,
-    FrameKind,
-    FrameRef,
-    Place,
-    Purpose,
-)
+from appliance.crypto.sealed import FrameKind, Place, Purpose
 from appliance.errors import DamageDetected
 from appliance.invariant import invariant
 from appliance.ports import Entropy, SecretKey, WrappedKey
 from appliance.storage.blockfile import BlockFile, Disk
-from appliance.storage.index import SparseIndex
-from appliance.storage.manifest import ClosedEnd, EpochKey, FileEntry, Manifest, ManifestStore
-from appliance.storage.segment import Frame, SegmentReader, SegmentWriter, Tail
+from appliance.storage.epochs import Epoch, EpochTable
+from appliance.storage.logfile import END_OF_INDEXES, LogFile
+from appliance.storage.manifest import EpochKey, FileEntry, Manifest, ManifestStore
 from appliance.types import ClusterId, Index, Offset, PartitionId
-
-
-class LogFile:
-    """One data file: its entry in the manifest, its index, and what reads and writes it."""
-
-    def __init__(self, entry: FileEntry, file: BlockFile, place: Place, key: SecretKey) -> None:
-        """Begins with an index of one place; recovery or appending adds the others."""
-        self.entry = entry
-        self.file = file
-        self._place = place
-        self._key = key
-        self._extents: dict[int, ExtentReader] = {}
-        self._writer: SegmentWriter | None = None
-        self.index = SparseIndex(entry.first_index, entry.first_offset, self.beginning)
-
-    @property
-    def beginning(self) -> Tail:
-        """Before the first frame."""
-        return Tail(0, self.entry.first_tag, NO_FRAME, 0)
-
-    @property
-    def writer(self) -> SegmentWriter:
-        """Only the active file has one."""
-        if self._writer is None:
-            invariant(self._writer is not None, "only the active file is written")
-            raise DamageDetected
-        return self._writer
-
-    def begin_writing(self, tail: Tail, entropy: Entropy) -> None:
-        """Makes this the active file, to be continued at `tail`."""
-        self._writer = SegmentWriter(
-            self.file, place=self._place, key=self._key, tail=tail, entropy=entropy
-        )
-
-    def end_writing(self, kind: FrameKind) -> ClosedEnd:
-        """Writes and syncs a last frame, of kind FINAL or STOP."""
-        writer = self.writer
-        flush = writer.lay_out([(kind, 0, bytearray(PREAMBLE_BYTES))])
-        self.file.reserve(flush.position + len(flush.buffer))
-        self.file.write(flush.position, flush.buffer)
-        self.file.sync()
-        writer.synced(flush.last)
-        return ClosedEnd(writer.position, writer.tail.tag)
-
-    @property
-    def end(self) -> int:
-        """Length of what is known to be durable or being written."""
-        if self.entry.closed is not None:
-            return self.entry.closed.length
-        return self._writer.position if self._writer is not None else self.file.size()
-
-    def reader(self) -> SegmentReader:
-        """A reader of its own place in the file."""
-        return SegmentReader(self.file, place=self._place, key=self._key, extents=self._extents)
-
-    def frames_before_offset(self, offset: Offset) -> Iterator[Frame]:
-        """Frames from at or before the one that holds `offset`; raises DamageDetected."""
-        return self._frames(self.index.before_offset(offset))
-
-    def frames_before_index(self, index: Index) -> Iterator[Frame]:
-        """Frames from at or before the one that holds an entry; raises DamageDetected."""
-        return self._frames(self.index.before_index(index))
-
-    def _frames(self, start: Tail) -> Iterator[Frame]:
-        reader = self.reader()
-        end = self.end
-        yield from reader.scan(start, end)
-        if reader.tail.position != end:
-            bad = FrameRef(reader.tail.frame.extent, reader.tail.frame.number + 1)
-            raise DamageDetected(
-                f"file {self._place.file}: extent {bad.extent}, frame {bad.number} cannot be read"
-            )
 
 
 class LogFiles:
@@ -126,14 +51,17 @@ class LogFiles:
         self._manifest = manifest
         self._data_keys = dict(data_keys)
         self._next_key: tuple[EpochKey, SecretKey] | None = None
+        self._new_keys: tuple[EpochKey, ...] = ()
         self._changing = threading.Lock()
         self._entropy = entropy
         present = set(disk.names(str(partition)))
         missing = [entry.file for entry in manifest.files if str(entry.file) not in present]
         if missing:
             raise DamageDetected(f"partition {partition}: file {missing[0]} is not there")
+        limits = [*(entry.first_index for entry in manifest.files[1:]), END_OF_INDEXES]
         self._files = [
-            self._opened(entry, disk.open(self._name(entry.file))) for entry in manifest.files
+            self._opened(entry, disk.open(self._name(entry.file)), limit)
+            for entry, limit in zip(manifest.files, limits, strict=True)
         ]
 
     def __iter__(self) -> Iterator[LogFile]:
@@ -150,6 +78,16 @@ class LogFiles:
         """The file that is written."""
         return self._files[-1]
 
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest in force."""
+        return self._manifest
+
+    @property
+    def start_offset(self) -> Offset:
+        """Where the log begins for readers."""
+        return self._manifest.start_offset
+
     def from_offset(self, offset: Offset) -> Iterator[LogFile]:
         """Files from the one that holds `offset` on."""
         return self._from(lambda file: file.entry.first_offset > offset)
@@ -165,38 +103,98 @@ class LogFiles:
             start -= 1
         return iter(files[start:])
 
-    def roll(self, first_index: Index, first_offset: Offset) -> LogFile:
-        """Ends the active file and begins the next, in an order that any crash may interrupt.
+    # --- changes -------------------------------------------------------------------------------
 
-        1. the final frame, synced; 2. the new file, named durably; 3. the manifest that names it
-        and closes the old one. A new file without 3 is garbage; a final frame without 3 is gone
-        on after, in a new extent.
+    def roll(self, first_index: Index, first_offset: Offset, epochs: tuple[Epoch, ...]) -> LogFile:
+        """Ends the active file with a final frame and begins the next.
+
+        A final frame without the manifest that says so is gone on after, in a new extent.
         """
         old = self.active
         closed = old.end_writing(FrameKind.FINAL)
-        file_id = UUID(bytes=self._entropy.random_bytes(16))
-        key = self._take_next_key()
-        entry = FileEntry(file_id, key.epoch, first_index, first_offset, closed.tag)
-        file = self._disk.create(self._name(file_id))
-        old.entry = msgspec.structs.replace(old.entry, closed=closed)
-        entries = (*(known.entry for known in self._files), entry)
-
-        def rolled(manifest: Manifest) -> Manifest:
-            keys = manifest.keys if key.epoch == manifest.newest.epoch else (*manifest.keys, key)
-            return msgspec.structs.replace(manifest, keys=keys, files=entries)
-
-        self._change(rolled)
-        fresh = self._opened(entry, file)
-        fresh.begin_writing(fresh.beginning, self._entropy)
+        fresh = self._made(first_index, first_offset, closed.tag)
+        old.close(closed, first_index)
+        self._name_files([*self._files, fresh], epochs)
         self._files.append(fresh)
         return fresh
 
-    # --- keys ----------------------------------------------------------------------------------
+    def truncate(self, index: Index, offset: Offset, epochs: tuple[Epoch, ...]) -> None:
+        """Voids entries from `index` on, durably; `offset` comes next then.
 
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest in force."""
-        return self._manifest
+        Within the active file that is a void frame. Further back, a new file that begins with the
+        void frame follows the last one that still holds anything, and the manifest lets go of the
+        files between.
+        """
+        if self.active.entry.first_index <= index:
+            self.active.void(index, offset)
+            return
+        kept = [file for file in self._files if file.entry.first_index < index]
+        before = kept[-1].entry.closed if kept else None
+        tag = self.first.entry.first_tag if before is None else before.tag
+        fresh = self._made(index, offset, tag)
+        fresh.void(index, offset)
+        self._name_files([*kept, fresh], epochs)
+        if kept:
+            kept[-1].limit = index
+        self._take_over([*kept, fresh])
+
+    def reset(self, index: Index, offset: Offset, epochs: tuple[Epoch, ...]) -> None:
+        """Begins anew with one empty file, which `index` and `offset` come first in."""
+        fresh = self._made(index, offset, GENESIS)
+        self._name_files([fresh], epochs, start_offset=offset)
+        self._take_over([fresh])
+
+    def raise_start(self, offset: Offset) -> None:
+        """Moves the log's start up to `offset`; files that lie below it whole are removed."""
+        if offset <= self.start_offset:
+            return
+        at = max((n for n, file in enumerate(self._files) if file.entry.first_offset <= offset),
+                 default=0)  # fmt: skip
+        kept = self._files[at:]
+        epochs = EpochTable(self._manifest.epoch_table)
+        epochs.forget_before(Index(kept[0].entry.first_index - 1))
+        self._name_files(kept, epochs.runs, start_offset=offset)
+        self._take_over(kept)
+
+    def _made(self, first_index: Index, first_offset: Offset, first_tag: bytes) -> LogFile:
+        """A new file, durably there, that no manifest names yet."""
+        file_id = UUID(bytes=self._entropy.random_bytes(16))
+        key = self._take_next_key()
+        entry = FileEntry(file_id, key.epoch, first_index, first_offset, first_tag)
+        fresh = self._opened(entry, self._disk.create(self._name(file_id)), END_OF_INDEXES)
+        fresh.begin_writing(fresh.beginning, self._entropy)
+        return fresh
+
+    def _name_files(
+        self, files: list[LogFile], epochs: tuple[Epoch, ...], start_offset: Offset | None = None
+    ) -> None:
+        """Makes these the log's files, by the manifest; keys that none of them needs go."""
+        entries = tuple(file.entry for file in files)
+        needed = {entry.key_epoch for entry in entries}
+        start = self.start_offset if start_offset is None else start_offset
+
+        def changed(manifest: Manifest) -> Manifest:
+            keys = (*manifest.keys, *self._new_keys)
+            return msgspec.structs.replace(
+                manifest,
+                keys=tuple(key for key in keys if key.epoch in needed),
+                files=entries,
+                epoch_table=epochs,
+                start_offset=start,
+            )
+
+        self._change(changed)
+        self._new_keys = ()
+
+    def _take_over(self, files: list[LogFile]) -> None:
+        """Goes on with these files and removes the others, which no manifest names any more."""
+        gone = [file for file in self._files if file not in files]
+        self._files = files
+        for file in gone:
+            file.file.close()
+            self._disk.remove(self._name(file.entry.file))
+
+    # --- keys ----------------------------------------------------------------------------------
 
     @property
     def newest_epoch(self) -> int:
@@ -230,6 +228,7 @@ class LogFiles:
         key, secret = self._next_key
         self._data_keys[key.epoch] = secret
         self._next_key = None
+        self._new_keys = (key,)
         return key
 
     def _change(self, change: Callable[[Manifest], Manifest]) -> None:
@@ -250,10 +249,10 @@ class LogFiles:
         for file in self._files:
             file.file.close()
 
-    def _opened(self, entry: FileEntry, file: BlockFile) -> LogFile:
+    def _opened(self, entry: FileEntry, file: BlockFile, limit: Index) -> LogFile:
         place = Place(Purpose.LOG, self._cluster, self._partition, entry.file)
-        data_key = self._data_keys[entry.key_epoch]
-        return LogFile(entry, file, place, file_key(data_key, place.encoded()))
+        key = file_key(self._data_keys[entry.key_epoch], place.encoded())
+        return LogFile(entry, file, place, key, limit=limit)
 
     def _name(self, file: UUID) -> str:
         return f"{self._partition}/{file}"

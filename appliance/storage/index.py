@@ -32,3 +32,10 @@ class SparseIndex:
     def before_index(self, index: Index) -> Tail:
         """The last place at or before the frame that holds an entry."""
         return self._tails[max(0, bisect_right(self._indexes, index) - 1)]
+
+    def void_from(self, index: Index) -> None:
+        """Forgets places from which only void entries would be read first."""
+        while len(self._indexes) > 1 and self._indexes[-1] >= index:
+            self._indexes.pop()
+            self._offsets.pop()
+            self._tails.pop()

@@ -6,10 +6,14 @@ Rules:
 - What arrives while a sync runs goes into the next flush. Small flushes are sealed on the event
   loop, larger ones in the thread that writes them: one thread hop either way.
 - A write or sync that fails ends the log: nothing after it becomes durable, reads go on.
+- Taking entries back takes turns with flushes: what is under way becomes durable first, is never
+  called durable, and is voided then.
 - A full disk is found while space is reserved; what was staged then is refused, nothing is lost.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVarTuple
 
 import trio
 
@@ -26,19 +30,24 @@ from appliance.limits import (
 from appliance.ports import Slice
 from appliance.storage import layout
 from appliance.storage.cache import CachedFrame, LogTail, TailCache
-from appliance.storage.files import LogFile, LogFiles
+from appliance.storage.epochs import Epoch, EpochTable
+from appliance.storage.files import LogFiles
 from appliance.storage.layout import Stamp
-from appliance.storage.segment import Flush, Frame
+from appliance.storage.logfile import END_OF_INDEXES, LogFile
+from appliance.storage.reading import Collected, find_batch_at_time, read_batches, read_entries
+from appliance.storage.recovery import Recovered
+from appliance.storage.segment import Flush
 from appliance.types import (
     Entry,
     EntryHeader,
-    EntryKind,
     Index,
     Offset,
     Position,
+    Term,
     TimestampMs,
 )
 
+Args = TypeVarTuple("Args")
 _Group = list[Entry]
 
 
@@ -52,8 +61,7 @@ class SealedLog:
         stamp: Stamp,
         cache: TailCache,
         on_idle: Callable[[], None],
-        last: Position,
-        end_offset: Offset,
+        found: Recovered,
     ) -> None:
         """For recovery, which has verified what the files hold; `on_idle` follows each flush."""
         self._on_idle = on_idle
@@ -63,11 +71,15 @@ class SealedLog:
         self._tail = LogTail()
         self._staged: list[Entry] = []
         self._staged_bytes = 0
-        self._last = last
-        self._end_offset = end_offset
-        self._durable = last.index
+        self._last = found.last
+        self._end_offset = found.end_offset
+        self._epochs = found.epochs
+        self._durable = found.last.index
+        self._written = found.last.index
+        self._taken_back = END_OF_INDEXES
         self._flushing = False
         self._failure: StorageError | None = None
+        self._changing = trio.Lock()
 
     @property
     def last(self) -> Position:
@@ -87,12 +99,23 @@ class SealedLog:
     @property
     def start_offset(self) -> Offset:
         """See `ports.PartitionLog.start_offset`."""
-        return self._files.first.entry.first_offset
+        return self._files.start_offset
 
     @property
     def end_offset(self) -> Offset:
         """See `ports.PartitionLog.end_offset`."""
         return self._end_offset
+
+    def term_at(self, index: Index) -> Term | None:
+        """See `ports.PartitionLog.term_at`."""
+        if not self.first_index - 1 <= index <= self._last.index:
+            return None
+        return self._epochs.term_at(index)
+
+    def epochs(self) -> tuple[tuple[Term, Offset], ...]:
+        """See `ports.PartitionLog.epochs`."""
+        runs = self._epochs.runs
+        return tuple((run.term, run.first_offset) for run in runs if run.term > 0)
 
     @property
     def busy(self) -> bool:
@@ -111,6 +134,7 @@ class SealedLog:
             header = entry.header
             invariant(header.index == self._last.index + 1, "entries follow one another")
             invariant(header.base_offset == self._end_offset, "batches follow one another")
+            self._epochs.note(header.term, header.index, self._end_offset)
             self._last = Position(header.term, header.index)
             self._end_offset = header.next_offset
         self._staged += entries
@@ -123,9 +147,11 @@ class SealedLog:
         try:
             with trio.CancelScope(shield=True):
                 while self._staged:
-                    self._refuse_if_failed()
-                    await self._flush_some()
-                    on_durable(self._durable)
+                    async with self._changing:
+                        self._refuse_if_failed()
+                        grown = bool(self._staged) and await self._flush_some()
+                    if grown:
+                        on_durable(self._durable)
         except StorageError as failure:
             self._failure = failure
             raise
@@ -133,8 +159,8 @@ class SealedLog:
             self._flushing = False
             self._on_idle()
 
-    async def _flush_some(self) -> None:
-        """Seals, writes and syncs one flush of what is staged."""
+    async def _flush_some(self) -> bool:
+        """Seals, writes and syncs one flush of what is staged; whether more is durable then."""
         groups = self._take()
         frames = [(group, layout.lay_out(group, self._stamp)) for group in groups]
         size = sum(len(plaintext) for _, plaintext in frames)
@@ -146,16 +172,21 @@ class SealedLog:
 
         def write_and_sync() -> Flush:
             sealed = flush or self._seal(file, frames)
-            file.file.reserve(sealed.position + len(sealed.buffer))
-            file.file.write(sealed.position, sealed.buffer)
-            file.file.sync()
+            file.put(sealed)
             return sealed
 
         sealed = await trio.to_thread.run_sync(write_and_sync)
-        file.writer.synced(sealed.last)
+        file.synced(sealed)
         file.index.note(groups[0][0].header.index, groups[0][0].header.base_offset, before)
-        self._keep(frames)
-        self._durable = groups[-1][-1].header.index
+        self._written = groups[-1][-1].header.index
+        if self._taken_back <= self._written:
+            durable = min(self._written, Index(self._taken_back - 1))
+        else:
+            durable = self._written
+            self._keep(frames)
+        grown = durable > self._durable
+        self._durable = max(durable, self._durable)
+        return grown
 
     def _take(self) -> list[_Group]:
         """Entries for one flush, grouped by frame; at least one entry."""
@@ -194,20 +225,95 @@ class SealedLog:
         """Closes the active file with a final frame and begins the next one."""
 
         def roll() -> LogFile:
-            return self._files.roll(first.index, first.base_offset)
+            epochs = self._epochs.before(first.index)
+            return self._files.roll(first.index, first.base_offset, epochs)
 
         return await trio.to_thread.run_sync(roll)
+
+    # --- taking back ---------------------------------------------------------------------------
+
+    async def truncate(self, last_kept: Index) -> None:
+        """See `ports.PartitionLog.truncate`."""
+        invariant(last_kept >= self.first_index - 1, "what a snapshot covers is not taken back")
+        if last_kept >= self._last.index:
+            return
+        async with self._change(Index(last_kept + 1)):
+            term = self._epochs.term_at(last_kept)
+            invariant(term is not None, "the log knows the term of what it holds")
+            offset = await self._next_offset_at(last_kept)
+            self._epochs.void_from(Index(last_kept + 1))
+            if last_kept < self._written:
+                runs = self._epochs.runs
+                await self._write(self._files.truncate, Index(last_kept + 1), offset, runs)
+                self._written = last_kept
+            self._cache.forget(self._tail)
+            self._last = Position(Term(term or 0), last_kept)
+            self._end_offset = offset
+            self._durable = min(self._durable, last_kept)
+
+    async def _next_offset_at(self, index: Index) -> Offset:
+        """The next offset after an entry that is held, or before the first one."""
+        if index < self.first_index:
+            return self._files.first.entry.first_offset
+        if index > self._written:
+            return self._staged[-1].header.next_offset
+        (entry,) = await self.entries(index, index, 1)
+        return entry.header.next_offset
+
+    async def reset(self, position: Position, offset: Offset) -> None:
+        """See `ports.PartitionLog.reset`."""
+        async with self._change(Index(0)):
+            self._epochs = EpochTable((Epoch(position.term, position.index, offset),))
+            first = Index(position.index + 1)
+            await self._write(self._files.reset, first, offset, self._epochs.runs)
+            self._cache.forget(self._tail)
+            self._last = position
+            self._end_offset = offset
+            self._durable = self._written = position.index
+
+    async def raise_start(self, offset: Offset) -> None:
+        """See `ports.PartitionLog.raise_start`."""
+        async with self._change(END_OF_INDEXES):
+            invariant(offset <= self._end_offset, "a log does not start after its end")
+            await self._write(self._files.raise_start, offset)
+            self._epochs.forget_before(Index(self.first_index - 1))
+
+    @asynccontextmanager
+    async def _change(self, taken_back: Index) -> AsyncIterator[None]:
+        """One change at a time, none while a flush is under way; entries from `taken_back` on go.
+
+        What is under way of them becomes durable, is not called so, and is voided then.
+        """
+        self._refuse_if_failed()
+        while self._staged and self._staged[-1].header.index >= taken_back:
+            self._staged_bytes -= layout.entry_bytes(self._staged.pop())
+        self._taken_back = min(self._taken_back, taken_back)
+        with trio.CancelScope(shield=True):
+            async with self._changing:
+                try:
+                    self._refuse_if_failed()
+                    yield
+                finally:
+                    self._taken_back = END_OF_INDEXES
+        self._on_idle()
+
+    async def _write(self, change: Callable[[*Args], object], *given: *Args) -> None:
+        """Changes the files in a thread; a failure ends the log."""
+        try:
+            await trio.to_thread.run_sync(change, *given)
+        except StorageError as failure:
+            self._failure = failure
+            raise
 
     # --- reading -------------------------------------------------------------------------------
 
     async def read(self, start: Offset, end: Offset, max_bytes: int) -> Slice:
         """See `ports.PartitionLog.read`."""
-        if not self.start_offset <= start <= end:
-            raise RequestError(ErrorCode.OFFSET_OUT_OF_RANGE, "the offset is not in the log")
-        collected = _Collected(start, end, max_bytes)
+        self._check_held(start, end)
+        collected = Collected(start, end, max_bytes)
         frames = self._tail.frames
         if start < end and not (frames and frames[0].base_offset <= start):
-            await trio.to_thread.run_sync(self._read_files, collected, start)
+            await self._read_files(collected, start)
         else:
             for frame in tuple(frames):
                 if frame.next_offset > start and not collected.take(frame.content, frame.headers):
@@ -216,52 +322,28 @@ class SealedLog:
             raise DamageDetected("the log does not hold the offset that it must hold")
         return collected.slice()
 
-    def _read_files(self, collected: "_Collected", start: Offset) -> None:
-        for file in self._files.from_offset(start):
-            for frame in file.frames_before_offset(start):
-                headers = _headers_of(frame)
-                if headers and headers[-1].next_offset <= start:
-                    continue
-                if headers and not collected.take(frame.content, headers):
-                    return
+    async def _read_files(self, collected: Collected, start: Offset) -> None:
+        try:
+            await trio.to_thread.run_sync(read_batches, self._files, collected, start)
+        except StorageError:
+            self._check_held(start, start)  # its file may have gone while it was read
+            raise
+
+    def _check_held(self, start: Offset, end: Offset) -> None:
+        if not self.start_offset <= start <= end:
+            raise RequestError(ErrorCode.OFFSET_OUT_OF_RANGE, "the offset is not in the log")
 
     async def entries(self, first: Index, last: Index, max_bytes: int) -> list[Entry]:
         """See `ports.PartitionLog.entries`."""
-
-        def read() -> list[Entry]:
-            found: list[Entry] = []
-            size = 0
-            for file in self._files.from_index(first):
-                for frame in file.frames_before_index(first):
-                    for entry in layout.entries_of(frame.content, _headers_of(frame)):
-                        if entry.header.index < first:
-                            continue
-                        size += layout.entry_bytes(entry)
-                        if entry.header.index > last or (found and size > max_bytes):
-                            return found
-                        found.append(entry)
-            return found
-
-        return await trio.to_thread.run_sync(read)
+        return await trio.to_thread.run_sync(read_entries, self._files, first, last, max_bytes)
 
     async def first_batch_at_time(
         self, timestamp_ms: TimestampMs, end: Offset
     ) -> memoryview | None:
         """See `ports.PartitionLog.first_batch_at_time`."""
-
-        def search() -> memoryview | None:
-            for file in self._files:
-                for frame in file.frames_before_offset(file.entry.first_offset):
-                    for entry in layout.entries_of(frame.content, _headers_of(frame)):
-                        if entry.header.kind is not EntryKind.BATCH:
-                            continue
-                        if entry.header.next_offset > end:
-                            return None
-                        if layout.max_timestamp_ms(entry) >= timestamp_ms:
-                            return memoryview(entry.payload)
-            return None
-
-        return await trio.to_thread.run_sync(search)
+        return await trio.to_thread.run_sync(
+            find_batch_at_time, self._files, timestamp_ms, self.start_offset, end
+        )
 
     async def close(self) -> None:
         """See `ports.PartitionLog.close`."""
@@ -277,52 +359,3 @@ class SealedLog:
     def _refuse_if_failed(self) -> None:
         if self._failure is not None:
             raise StorageError(f"the log takes nothing more: {self._failure}")
-
-
-def _headers_of(frame: Frame) -> list[EntryHeader]:
-    if frame.preamble.kind is not FrameKind.ENTRIES:
-        return []
-    return layout.read_headers(frame.content, frame.preamble.count)
-
-
-class _Collected:
-    """Batches from `start` on, within the bounds of a read, but never less than one."""
-
-    def __init__(self, start: Offset, end: Offset, max_bytes: int) -> None:
-        self.slices: list[memoryview] = []
-        self._next = start
-        self._end = end
-        self._left = max_bytes
-        self._base: Offset | None = None
-
-    def take(self, content: memoryview, headers: Sequence[EntryHeader]) -> bool:
-        """Takes what it may of a frame; False when there is no more to take."""
-        at = len(headers) * layout.ENTRY_HEADER_BYTES
-        first = stop = -1
-        goes_on = True
-        for header in headers:
-            if header.kind is EntryKind.BATCH and header.next_offset > self._next:
-                too_much = self._base is not None and header.payload_bytes > self._left
-                if header.next_offset > self._end or too_much:
-                    goes_on = False
-                    break
-                if stop != at:
-                    self._keep(content, first, stop)
-                    first = at
-                stop = at + header.payload_bytes
-                self._left -= header.payload_bytes
-                self._next = header.next_offset
-                self._base = header.base_offset if self._base is None else self._base
-            at += header.payload_bytes
-        self._keep(content, first, stop)
-        return goes_on and self._next < self._end
-
-    def _keep(self, content: memoryview, first: int, stop: int) -> None:
-        if first >= 0:
-            self.slices.append(content[first:stop])
-
-    def slice(self) -> Slice:
-        """What was collected."""
-        base = self._next if self._base is None else self._base
-        size = sum(len(part) for part in self.slices)
-        return Slice(tuple(self.slices), base, self._next, size)

@@ -1,8 +1,8 @@
 """A partition's manifest: its files in order and its wrapped keys, sealed and replaced whole.
 
-Roll and deletion take effect by it. What it does not name is never read; what it names and is not
-there, or ends in another tag, is damage (DESIGN section 5). Each key epoch has one data key, and
-each file is sealed under the epoch that was the newest when it began.
+Roll, deletion and a truncation across files take effect by it. What it does not name is never read;
+what it names and is not there, or ends in another tag, is damage (DESIGN section 5). Each key epoch
+has one data key, and each file is sealed under the epoch that was the newest when it began.
 """
 
 from uuid import UUID
@@ -16,14 +16,23 @@ from appliance.limits import MAX_DOCUMENT_BYTES
 from appliance.ports import Entropy, SecretKey, WrappedKey
 from appliance.storage.blockfile import Disk
 from appliance.storage.document import open_document, seal_document
+from appliance.storage.epochs import Epoch
 from appliance.types import ClusterId, Index, KeyDomainId, Offset, PartitionId
 
 
+class Void(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A void frame: where it stands, and the first entry before it that is void."""
+
+    position: int
+    first_index: Index
+
+
 class ClosedEnd(msgspec.Struct, frozen=True):
-    """How a closed file ends."""
+    """How a closed file ends, and which of its entries are void."""
 
     length: int
     tag: bytes
+    voids: tuple[Void, ...] = ()
 
 
 class EpochKey(msgspec.Struct, frozen=True):
@@ -48,13 +57,17 @@ class FileEntry(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True):
     """Everything that a log is; `sequence` grows with each replacement.
 
-    `keys` are in order of their epochs; new files are sealed under the last.
+    `keys` are in order of their epochs; new files are sealed under the last. `epoch_table` has the
+    runs of terms up to where the active file begins, from the one that holds the position before
+    the first file on. `start_offset` may lie within the first file.
     """
 
     sequence: int
     domain: KeyDomainId
     keys: tuple[EpochKey, ...]
     files: tuple[FileEntry, ...]
+    epoch_table: tuple[Epoch, ...]
+    start_offset: Offset
 
     @property
     def newest(self) -> EpochKey:

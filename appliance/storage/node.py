@@ -33,6 +33,7 @@ from appliance.ports import (
 from appliance.storage.blockfile import Disk, PosixDisk
 from appliance.storage.cache import TailCache
 from appliance.storage.document import clear_part, open_document, seal_document
+from appliance.storage.epochs import NO_EPOCH
 from appliance.storage.files import LogFiles
 from appliance.storage.journal import FileJournal, open_journal
 from appliance.storage.layout import Stamp
@@ -192,6 +193,8 @@ class NodeDirectory:
             domain=domain,
             keys=(EpochKey(place.epoch, fresh.wrapped, commitment(fresh.secret, place)),),
             files=(FileEntry(file_id, place.epoch, Index(1), Offset(0), GENESIS),),
+            epoch_table=(NO_EPOCH,),
+            start_offset=Offset(0),
         )
 
         def make() -> None:
@@ -240,8 +243,7 @@ class NodeDirectory:
                 stamp=self._stamp,
                 cache=self._cache,
                 on_idle=self._note_written,
-                last=found.last,
-                end_offset=found.end_offset,
+                found=found,
             )
             return log, files
 

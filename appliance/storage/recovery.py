@@ -15,16 +15,19 @@ from appliance.errors import DamageDetected
 from appliance.ports import Entropy
 from appliance.storage import layout
 from appliance.storage.blockfile import Disk
-from appliance.storage.files import LogFile, LogFiles
-from appliance.storage.segment import keep_aside
-from appliance.types import Index, Offset, Position, Term
+from appliance.storage.epochs import EpochTable
+from appliance.storage.files import LogFiles
+from appliance.storage.logfile import LogFile, read_void
+from appliance.storage.segment import Frame, Tail, keep_aside
+from appliance.types import EntryHeader, Index, Offset, Position
 
 
 class Recovered(msgspec.Struct, frozen=True):
-    """Where a log ends."""
+    """Where a log ends, and which term each of its entries is of."""
 
     last: Position
     end_offset: Offset
+    epochs: EpochTable
 
 
 def recover(
@@ -39,31 +42,59 @@ def recover(
         durable_end: the length of the active file that the node's journal attests, or 0.
         entropy: for the salts and nonces of what is written from here on.
     """
-    term = Term(0)
     for file in files:
         if file is not files.active:
             _check_closed(file)
     active = files.active
-    index, end_offset = active.entry.first_index, active.entry.first_offset
-    last = Index(index - 1)
     reader = active.reader()
     end = active.file.size()
+    replay = _Replay(active, EpochTable(files.manifest.epoch_table))
     before = active.beginning
     for frame in reader.scan(before, end):
-        if frame.preamble.kind is FrameKind.ENTRIES:
-            headers = layout.read_headers(frame.content, frame.preamble.count)
-            for header in headers:
-                if header.index != last + 1 or header.base_offset != end_offset:
-                    raise DamageDetected("entries do not follow one another")
-                last, term, end_offset = header.index, header.term, header.next_offset
-            active.index.note(headers[0].index, headers[0].base_offset, before)
+        replay.take(frame, before)
         before = reader.tail
     reader.judge_tail(end, durable_end)
     keep_aside(active.file, reader.tail.position, lambda torn: disk.replace(torn_name, torn))
     active.begin_writing(reader.tail, entropy)
-    if last < index and index > 1:
-        term = _last_term(files)
-    return Recovered(Position(term, last), end_offset)
+    return replay.found()
+
+
+class _Replay:
+    """Follows the active file's frames: entries go on, voids go back."""
+
+    def __init__(self, active: LogFile, epochs: EpochTable) -> None:
+        self._active = active
+        self._epochs = epochs
+        self._last = Index(active.entry.first_index - 1)
+        self._end_offset = active.entry.first_offset
+
+    def take(self, frame: Frame, before: Tail) -> None:
+        """Takes the next frame, which follows `before`."""
+        if frame.preamble.kind is FrameKind.ENTRIES:
+            headers = layout.read_headers(frame.content, frame.preamble.count)
+            for header in headers:
+                self._follow(header)
+            self._active.index.note(headers[0].index, headers[0].base_offset, before)
+        elif frame.preamble.kind is FrameKind.VOID:
+            index, offset = read_void(frame)
+            if not self._active.entry.first_index <= index <= self._last + 1:
+                raise DamageDetected("a void frame takes back what is not there")
+            self._active.note_void(frame.position, index)
+            self._epochs.void_from(index)
+            self._last, self._end_offset = Index(index - 1), offset
+
+    def _follow(self, header: EntryHeader) -> None:
+        if header.index != self._last + 1 or header.base_offset != self._end_offset:
+            raise DamageDetected("entries do not follow one another")
+        self._epochs.note(header.term, header.index, self._end_offset)
+        self._last, self._end_offset = header.index, header.next_offset
+
+    def found(self) -> Recovered:
+        """What it came to."""
+        term = self._epochs.term_at(self._last)
+        if term is None:
+            raise DamageDetected("the manifest does not know the term of the log's last entry")
+        return Recovered(Position(term, self._last), self._end_offset, self._epochs)
 
 
 def _check_closed(file: LogFile) -> None:
@@ -74,13 +105,3 @@ def _check_closed(file: LogFile) -> None:
     filled = file.file.read_into(closed.length - TAG_BYTES, memoryview(tag))
     if filled != TAG_BYTES or bytes(tag) != closed.tag:
         raise DamageDetected(f"file {file.entry.file} does not end as its manifest says")
-
-
-def _last_term(files: LogFiles) -> Term:
-    """The term of the last entry before the active file."""
-    *_, before, _ = files
-    term = Term(0)
-    for frame in before.frames_before_index(Index(files.active.entry.first_index - 1)):
-        if frame.preamble.kind is FrameKind.ENTRIES:
-            term = layout.read_headers(frame.content, frame.preamble.count)[-1].term
-    return term
