@@ -38,6 +38,7 @@ from appliance.server.dialects import KafkaDialect, NativeDialect
 from appliance.server.listener import Listener
 from appliance.server.sandbox import forbid_dumps
 from appliance.server.tls import ServerContexts, TLSFiles
+from appliance.storage.blockfile import PosixDisk
 from appliance.storage.node import NodeDirectory
 from appliance.types import ClusterId, PartitionId
 from appliance.wire.kafka import codec as kafka
@@ -145,7 +146,7 @@ async def _create(config: NodeConfig, passphrase: bytes | None) -> None:
     async with trio.open_nursery() as nursery:
         keys = await _keys(config, passphrase, nursery, _Control())
         directory = await NodeDirectory.create(
-            config.node.data,
+            PosixDisk(config.node.data),
             cluster=config.node.cluster,
             node=config.node.node_id,
             domain=config.node.domain,
@@ -192,7 +193,7 @@ async def _open_and_serve(
     """Steps 3 to 5."""
     clock, entropy = SystemClock(), SystemEntropy()
     storage = await NodeDirectory.open(
-        config.node.data, keys=keys.provider, entropy=entropy, stamp=stamp
+        PosixDisk(config.node.data), keys=keys.provider, entropy=entropy, stamp=stamp
     )
     try:
         _check_identity(config, storage)

@@ -69,7 +69,10 @@ class BlockFile(Protocol):
 
 
 class Disk(Protocol):
-    """A directory with everything below it; names are relative, with `/` between parts."""
+    """A directory with everything below it; names are relative, with `/` between parts.
+
+    `str()` of it is what an operator knows the directory by.
+    """
 
     def create(self, name: str) -> BlockFile:
         """A new empty file whose name is durable; raises StorageError if there is one."""
@@ -265,6 +268,10 @@ class PosixDisk:
                 _sync_directory(root.parent)
         except OSError as error:
             raise _failed(f"make {root}", error) from None
+
+    def __str__(self) -> str:
+        """The path of the directory."""
+        return str(self._root)
 
     def create(self, name: str) -> BlockFile:
         """See `Disk.create`."""

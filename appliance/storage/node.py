@@ -9,7 +9,6 @@ A directory is made by an explicit act: an empty one never becomes a node by bei
 here is named by anything but a UUID.
 """
 
-from pathlib import Path
 from uuid import UUID
 
 import msgspec
@@ -30,7 +29,7 @@ from appliance.ports import (
     SecretKey,
     WrappedKey,
 )
-from appliance.storage.blockfile import Disk, PosixDisk
+from appliance.storage.blockfile import Disk
 from appliance.storage.cache import TailCache
 from appliance.storage.document import clear_part, open_document, seal_document
 from appliance.storage.epochs import NO_EPOCH
@@ -104,7 +103,7 @@ class NodeDirectory:
     @classmethod
     async def create(
         cls,
-        path: Path,
+        disk: Disk,
         *,
         cluster: ClusterId,
         node: NodeId,
@@ -114,11 +113,10 @@ class NodeDirectory:
         stamp: Stamp,
     ) -> "NodeDirectory":
         """Makes a node's directory. Raises ConfigurationError if there is anything in it."""
-        disk = PosixDisk(path)
         disk.lock()
         if set(disk.names(".")) - {"lock"}:
             disk.unlock()
-            raise ConfigurationError(f"{path} is not empty; a node is made in an empty directory")
+            raise ConfigurationError(f"{disk} is not empty; a node is made in an empty directory")
         place = KeyPlace(cluster, _CONTROL, domain, _FIRST_EPOCH, FORMAT)
         await keys.create_domain(domain)
         fresh = await keys.new_data_key(place)
@@ -134,17 +132,16 @@ class NodeDirectory:
 
     @classmethod
     async def open(
-        cls, path: Path, *, keys: KeyProvider, entropy: Entropy, stamp: Stamp
+        cls, disk: Disk, *, keys: KeyProvider, entropy: Entropy, stamp: Stamp
     ) -> "NodeDirectory":
         """Opens a node's directory.
 
         Raises ConfigurationError if there is none, DirectoryInUse, KeysUnavailable, KeysRefused,
         WrongKey, DamageDetected.
         """
-        disk = PosixDisk(path)
         document = disk.read(_IDENTITY, MAX_DOCUMENT_BYTES)
         if document is None:
-            raise ConfigurationError(f"{path} holds no node; make one with `node create`")
+            raise ConfigurationError(f"{disk} holds no node; make one with `node create`")
         disk.lock()
         try:
             identity = _identity_in(document)

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from appliance.audit.sink import AuditLog, read_events
 from appliance.errors import ErrorCode, KeysRefused
 from appliance.ports import DataKey, KeyHealth, SecretKey, WrappedKey
+from appliance.storage.blockfile import PosixDisk
 from appliance.storage.node import NodeDirectory
 from appliance.types import ClusterId, KeyDomainId, NodeId, PartitionId
 from appliance.wire.kafka.records import decode_batch, split, stamp
@@ -71,10 +72,12 @@ def node(tmp_path):
 
     async def opened():
         if made:
-            return await NodeDirectory.open(path, keys=keys, entropy=Entropy(), stamp=stamp)
+            return await NodeDirectory.open(
+                PosixDisk(path), keys=keys, entropy=Entropy(), stamp=stamp
+            )
         made.append(True)
         return await NodeDirectory.create(
-            path,
+            PosixDisk(path),
             cluster=ClusterId(UUID(int=77)),
             node=NodeId(1),
             domain=KeyDomainId(UUID(int=78)),

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from appliance.errors import KeysRefused
 from appliance.ports import DataKey, KeyHealth, SecretKey, WrappedKey
+from appliance.storage.blockfile import PosixDisk
 from appliance.storage.node import NodeDirectory
 from appliance.types import (
     ClusterId,
@@ -102,7 +103,7 @@ class Home:
 
     async def create(self):
         return await NodeDirectory.create(
-            self.path,
+            PosixDisk(self.path),
             cluster=CLUSTER,
             node=NodeId(1),
             domain=DOMAIN,
@@ -113,7 +114,7 @@ class Home:
 
     async def open(self):
         return await NodeDirectory.open(
-            self.path, keys=self.keys, entropy=SystemEntropy(), stamp=stamp
+            PosixDisk(self.path), keys=self.keys, entropy=SystemEntropy(), stamp=stamp
         )
 
     def abandon(self, node):
