@@ -57,6 +57,13 @@ MAX_BATCH_BYTES = 8 * MIB
 """Largest record batch that a topic may allow."""
 DEFAULT_BATCH_BYTES = MIB + 12
 """Kafka's default of message.max.bytes."""
+MAX_FETCH_SESSIONS = 1000
+"""Kept at once (Kafka's max.incremental.fetch.session.cache.slots)."""
+MAX_FETCH_SESSIONS_PER_PRINCIPAL = 250
+MAX_FETCH_SESSION_PARTITIONS = 200_000
+"""In all sessions together."""
+MIN_FETCH_SESSION_IDLE_S = 120
+"""Before a session may make room for another (Kafka's bound of the same length)."""
 MAX_FETCH_BYTES = 64 * MIB
 MAX_FETCH_WAIT_MS = 60_000
 MAX_DECOMPRESSED_BYTES = 64 * MIB

@@ -54,8 +54,8 @@ class EntryKind(Enum):
     """It names them."""
 
     RESOLVED = "resolved"
-    """What it leaves open ('all', ids) is named first, from one snapshot of the catalogue. What is
-    then refused is left out without a word, as what does not exist is."""
+    """What it leaves open ('all', ids) is named first, from one snapshot of the catalogue. What of
+    that is then refused is left out without a word, as what does not exist is."""
 
     LISTED = "listed"
     """Its results name them: the handler passes each through `Authorized.granted` before it is
@@ -132,13 +132,21 @@ def _each(action: Action, kind: ResourceKind, names: Names[R], keep: Keep[R]) ->
 
 
 def _on_topics(action: Action, stale_code: ErrorCode, *needs: Requirement) -> CatalogueEntry:
-    """A row for a request that holds a part for each topic."""
+    """A row for a request that holds a part for each topic, by its name."""
     return CatalogueEntry(
         EntryKind.NAMED,
         ErrorCode.TOPIC_AUTHORIZATION_FAILED,
         stale_code,
         needs=needs,
         items=(_each(action, ResourceKind.TOPIC, narrowing.topic_names, narrowing.keep_topics),),
+    )
+
+
+def _on_topics_or_ids(action: Action, stale_code: ErrorCode, *needs: Requirement) -> CatalogueEntry:
+    """A row for a request that holds a part for each topic, by its name or by its id."""
+    row = _on_topics(action, stale_code, *needs)
+    return msgspec.structs.replace(
+        row, kind=EntryKind.RESOLVED, resolve=cast(Resolve, narrowing.name_ids)
     )
 
 
@@ -168,16 +176,16 @@ CATALOGUE: Final[Mapping[type[Request], CatalogueEntry]] = MappingProxyType({
     ApiVersions: CatalogueEntry(
         EntryKind.OPEN, ErrorCode.CLUSTER_AUTHORIZATION_FAILED, ErrorCode.NONE
     ),
-    Produce: _on_topics(
+    Produce: _on_topics_or_ids(
         Action.WRITE,
         ErrorCode.NOT_LEADER_OR_FOLLOWER,
         _need(Action.WRITE, ResourceKind.TRANSACTIONAL_ID, narrowing.transaction_of),
     ),
-    Fetch: _on_topics(Action.READ, ErrorCode.NOT_LEADER_OR_FOLLOWER),
+    Fetch: _on_topics_or_ids(Action.READ, ErrorCode.NOT_LEADER_OR_FOLLOWER),
     ListOffsets: _on_topics(Action.DESCRIBE, ErrorCode.NOT_LEADER_OR_FOLLOWER),
     CreateTopics: _on_topics(Action.CREATE, ErrorCode.NOT_CONTROLLER),
     DeleteTopics: CatalogueEntry(
-        EntryKind.NAMED,
+        EntryKind.RESOLVED,
         ErrorCode.TOPIC_AUTHORIZATION_FAILED,
         ErrorCode.NOT_CONTROLLER,
         items=(
@@ -188,6 +196,7 @@ CATALOGUE: Final[Mapping[type[Request], CatalogueEntry]] = MappingProxyType({
                 narrowing.keep_deleted,
             ),
         ),
+        resolve=cast(Resolve, narrowing.name_deleted_ids),
     ),
     Metadata: CatalogueEntry(
         EntryKind.RESOLVED,
@@ -235,13 +244,17 @@ CATALOGUE: Final[Mapping[type[Request], CatalogueEntry]] = MappingProxyType({
     SyncGroup: _in_group(),
     Heartbeat: _in_group(),
     LeaveGroup: _in_group(),
-    OffsetCommit: _in_group(
-        _each(
-            Action.READ,
-            ResourceKind.TOPIC,
-            narrowing.topic_names,
-            narrowing.keep_topics,
-        )
+    OffsetCommit: msgspec.structs.replace(
+        _in_group(
+            _each(
+                Action.READ,
+                ResourceKind.TOPIC,
+                narrowing.topic_names,
+                narrowing.keep_topics,
+            )
+        ),
+        kind=EntryKind.RESOLVED,
+        resolve=cast(Resolve, narrowing.name_ids),
     ),
     OffsetFetch: CatalogueEntry(
         EntryKind.LISTED,

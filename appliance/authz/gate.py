@@ -207,8 +207,12 @@ class Gate:
         if entry.resolve is not None:
             resolved = entry.resolve(request, self._topics)
             if resolved is not None:
-                visible, _ = _narrowed(entry, resolved, asker, snapshot)
+                visible, refusals = _narrowed(entry, resolved, asker, snapshot)
                 # What was left open is narrowed without a word about what is not in it.
+                said = {(row.kind, name) for row in entry.items for name in row.names(request)}
+                refused += tuple(
+                    r for r in refusals or () if (r.resource.kind, r.resource.name) in said
+                )
                 return Authorized(_TOKEN, cast(R, visible), asked, refused, asker, snapshot)
         granted, refusals = _narrowed(entry, request, asker, snapshot)
         if refusals:

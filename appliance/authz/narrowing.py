@@ -58,8 +58,43 @@ def keep_metadata(request: Metadata, granted: Collection[str]) -> Metadata:
 
 
 def name_all_topics(request: Metadata, topics: TopicResolver) -> Metadata | None:
-    """A request for 'all' with every topic's name; None if it names its topics itself."""
-    return None if request.topics is not None else replace(request, topics=topics.topic_names())
+    """A request for 'all', or by id, with names; None if it names its topics itself."""
+    if request.topics is None:
+        return replace(request, topics=topics.topic_names())
+    if not request.topic_ids:
+        return None
+    names = [topics.name_of(topic) for topic in request.topic_ids]
+    return replace(request, topics=(*request.topics, *(n for n in names if n is not None)))
+
+
+ById = Produce | Fetch | OffsetCommit
+
+
+def name_ids(request: ById, topics: TopicResolver) -> ById | None:
+    """A request with names for ids, without what has none; None if it gives no id.
+
+    An id says which topic is meant whatever name stands beside it.
+    """
+    parts = request.topics
+    if not parts or (len(parts) == 1 and parts[0].topic_id is None):
+        return None
+    if all(part.topic_id is None for part in parts):
+        return None
+    named = []
+    for part in parts:
+        name = part.name if part.topic_id is None else topics.name_of(part.topic_id)
+        if name is not None:
+            named.append(replace(part, name=name))
+    return replace(request, topics=tuple(named))
+
+
+def name_deleted_ids(request: DeleteTopics, topics: TopicResolver) -> DeleteTopics | None:
+    """A request with names for ids among its names; None if it gives no id."""
+    if not request.topic_ids:
+        return None
+    names = [topics.name_of(topic) for topic in request.topic_ids]
+    known = tuple(name for name in names if name is not None)
+    return replace(request, names=(*request.names, *known))
 
 
 def deleted_names(request: DeleteTopics) -> Collection[str]:

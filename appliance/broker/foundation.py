@@ -39,6 +39,10 @@ class Foundation(msgspec.Struct, frozen=True):
         """A random UUID (version 4)."""
         return UUID(bytes=self.entropy.random_bytes(16), version=4)
 
+    def new_session_number(self) -> int:
+        """A random number from 1 to 2^31 - 1, which nobody can guess from others."""
+        return int.from_bytes(self.entropy.random_bytes(4), "big") & 0x7FFF_FFFF or 1
+
     def monotonic_ms(self) -> int:
         """Milliseconds that never go back."""
         return int(self.clock.monotonic() * 1000)

@@ -15,6 +15,7 @@ from appliance.broker.auditor import Auditor
 from appliance.broker.catalogue import Catalogue
 from appliance.broker.coordinator import FIRST_JOIN_DELAY_MS, Coordinator
 from appliance.broker.dispatch import Dispatcher
+from appliance.broker.fetch_sessions import FetchSessions
 from appliance.broker.foundation import Foundation
 from appliance.broker.handlers.api_versions import ApiVersionsHandler
 from appliance.broker.handlers.create_topics import CreateTopicsHandler
@@ -144,7 +145,8 @@ class BrokerNode:
         creation = AutoCreation(self._settings.auto_create, partitions)
         dispatcher.register(ApiVersionsHandler())
         dispatcher.register(ProduceHandler(topics, clock))
-        dispatcher.register(FetchHandler(topics, dispatcher.judge))
+        sessions = FetchSessions(clock.monotonic, self._foundation.new_session_number)
+        dispatcher.register(FetchHandler(topics, dispatcher.judge, sessions, catalogue))
         dispatcher.register(ListOffsetsHandler(topics))
         dispatcher.register(InitProducerIdHandler(catalogue))
         dispatcher.register(

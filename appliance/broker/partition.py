@@ -25,6 +25,8 @@ LATEST: Final = -1
 EARLIEST: Final = -2
 MAX_TIMESTAMP: Final = -3
 EARLIEST_LOCAL: Final = -4
+LATEST_TIERED: Final = -5
+EARLIEST_TO_TIER: Final = -6
 """Special times of ListOffsets; nothing is tiered here, so local is all there is (KIP-405)."""
 
 
@@ -160,6 +162,8 @@ class Partition:
             return -1, self.start_offset
         if timestamp_ms == MAX_TIMESTAMP:
             return await self._find_largest()
+        if timestamp_ms in {LATEST_TIERED, EARLIEST_TO_TIER}:
+            return -1, Offset(-1)
         if timestamp_ms < 0:
             raise RequestError(ErrorCode.INVALID_REQUEST, f"no meaning of time {timestamp_ms}")
         return await self._find_by_time(TimestampMs(timestamp_ms))

@@ -16,7 +16,7 @@ from appliance.broker.topic_names import check_topic_name
 from appliance.broker.topic_settings import Given, TopicSettings, check_settings, meaning
 from appliance.coordination.commands import Topic
 from appliance.errors import ErrorCode, KeyProviderError, RequestError, StorageError
-from appliance.types import PartitionId, PartitionIndex, TopicName
+from appliance.types import PartitionId, PartitionIndex, TopicId, TopicName
 
 log = structlog.get_logger()
 
@@ -44,8 +44,14 @@ class Topics:
         self._closed = False
         catalogue.on_deleted = self._forget
 
-    def find(self, name: TopicName) -> LiveTopic | None:
-        """A topic, or None."""
+    def find(self, name: TopicName, topic_id: TopicId | None = None) -> LiveTopic | None:
+        """A topic, or None; None also if it has another id than the one that is meant."""
+        live = self._find(name)
+        if topic_id is not None and live is not None and live.topic.topic != topic_id:
+            return None
+        return live
+
+    def _find(self, name: TopicName) -> LiveTopic | None:
         live = self._live.get(name)
         if live is None:
             topic = self._catalogue.state.topics.get(name)
@@ -55,13 +61,15 @@ class Topics:
             live = self._live[name] = LiveTopic(topic, meaning(topic.settings), slots)
         return live
 
-    async def partition(self, name: TopicName, index: PartitionIndex) -> Partition:
-        """A partition that this node leads, opened if need be.
+    async def partition(
+        self, name: TopicName, index: PartitionIndex, topic_id: TopicId | None = None
+    ) -> Partition:
+        """A partition that this node leads, opened if need be; `find` says which topic is meant.
 
         Raises RequestError: UNKNOWN_TOPIC_OR_PARTITION; KAFKA_STORAGE_ERROR, which clients try
         again, while its files or its keys cannot be had.
         """
-        live = self.find(name)
+        live = self.find(name, topic_id)
         if live is None or not 0 <= index < len(live.partitions):
             raise _unknown()
         partition = live.partitions[index]

@@ -62,7 +62,7 @@ class Admin:
     async def list_topics(self) -> Sequence[TopicMetadata]:
         """Every topic that the principal may describe, by name."""
         result = await self._session.metadata(None)
-        return sorted(result.topics, key=lambda topic: topic.name)
+        return sorted(result.topics, key=lambda topic: topic.name or "")
 
     async def describe_topic(self, name: TopicName) -> TopicMetadata:
         """One topic as it is now. Raises RequestError."""

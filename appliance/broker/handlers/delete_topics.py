@@ -1,5 +1,7 @@
 """DeleteTopics: recorded first, then gone for everyone, then removed from storage."""
 
+from msgspec.structs import replace
+
 from appliance.authz.actions import ResourceKind
 from appliance.authz.gate import Authorized
 from appliance.broker.auditor import Auditor
@@ -7,7 +9,7 @@ from appliance.broker.caller import Caller
 from appliance.broker.coordinator import Coordinator
 from appliance.broker.topics import Topics
 from appliance.errors import ErrorCode, RequestError
-from appliance.types import TopicName
+from appliance.types import TopicId, TopicName
 from appliance.wire.requests import DeletedTopic, DeleteTopics, DeleteTopicsResult
 
 
@@ -23,13 +25,17 @@ class DeleteTopicsHandler:
 
     def refuse(self, request: DeleteTopics, code: ErrorCode) -> DeleteTopicsResult:
         """Every topic refused."""
-        return DeleteTopicsResult(tuple(DeletedTopic(name, code) for name in request.names))
+        named = [DeletedTopic(name, code) for name in request.names]
+        return DeleteTopicsResult(
+            (*named, *(DeletedTopic(None, code, topic_id=topic) for topic in request.topic_ids))
+        )
 
     async def handle(
         self, caller: Caller, authorized: Authorized[DeleteTopics]
     ) -> DeleteTopicsResult:
-        """One answer a topic."""
+        """One answer a topic; one whose id is not known is answered like one that is refused."""
         results = {}
+        ids = self._ids(authorized.request.names)
         for name in dict.fromkeys(authorized.request.names):
             try:
                 await self._delete(caller, authorized, name)
@@ -37,12 +43,25 @@ class DeleteTopicsHandler:
             except RequestError as error:
                 results[name] = DeletedTopic(name, error.code, str(error))
         codes = authorized.refused_codes(ResourceKind.TOPIC)
-        return DeleteTopicsResult(
-            tuple(
-                DeletedTopic(name, codes[name]) if name in codes else results[name]
-                for name in authorized.asked.names
-            )
-        )
+        named = [
+            DeletedTopic(name, codes[name]) if name in codes else results[name]
+            for name in authorized.asked.names
+        ]
+        by_id = [
+            replace(results[ids[topic]], topic_id=topic)
+            if topic in ids
+            else DeletedTopic(None, ErrorCode.UNKNOWN_TOPIC_ID, topic_id=topic)
+            for topic in authorized.asked.topic_ids
+        ]
+        return DeleteTopicsResult((*named, *by_id))
+
+    def _ids(self, names: tuple[TopicName, ...]) -> dict[TopicId, TopicName]:
+        """The granted topics by their ids, as they are before anything is deleted."""
+        return {
+            live.topic.topic: name
+            for name in names
+            if (live := self._topics.find(name)) is not None
+        }
 
     async def _delete(
         self, caller: Caller, authorized: Authorized[DeleteTopics], name: TopicName

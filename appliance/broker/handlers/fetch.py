@@ -2,24 +2,32 @@
 
 Rules: limits are Kafka's: `max_bytes` over all, each partition's own, and the first batch found is
 always whole, so that no batch blocks a reader for ever. A request that waited is judged again
-before its reply, and everything is read again by that ruling. Sessions are not kept: every fetch
-is a full one, and the answer's session id is 0 (KIP-227).
+before its reply, and everything is read again by that ruling. What a session holds is judged with
+every fetch, as if it had been sent (KIP-227).
 """
+
+from collections.abc import Sequence
 
 import msgspec
 import trio
 
-from appliance.authz.actions import ResourceKind
+from appliance.authz.actions import Action, ResourceKind
 from appliance.authz.gate import Authorized
 from appliance.broker.caller import Caller
+from appliance.broker.fetch_sessions import (
+    FINAL_EPOCH,
+    INITIAL_EPOCH,
+    FetchSession,
+    FetchSessions,
+)
 from appliance.broker.growth import Reader
-from appliance.broker.handlers.order import in_order
+from appliance.broker.handlers.order import in_order_or_by_id
 from appliance.broker.judge import Judge
 from appliance.broker.partition import Partition
 from appliance.broker.topics import Topics
 from appliance.errors import ErrorCode, RequestError
 from appliance.limits import MAX_FETCH_BYTES, MAX_FETCH_WAIT_MS
-from appliance.ports import Slice
+from appliance.ports import Slice, TopicResolver
 from appliance.types import Offset, TopicName
 from appliance.wire.requests import (
     Fetch,
@@ -29,9 +37,6 @@ from appliance.wire.requests import (
     FetchResult,
     FetchTopic,
 )
-
-_NO_SESSION = frozenset({-1, 0})
-"""Epochs that ask for a full fetch, without a session or with a new one."""
 
 
 class _Reading(msgspec.Struct):
@@ -54,51 +59,110 @@ class FetchHandler:
 
     request = Fetch
 
-    def __init__(self, topics: Topics, judge: Judge) -> None:
+    def __init__(
+        self, topics: Topics, judge: Judge, sessions: FetchSessions, names: TopicResolver
+    ) -> None:
         self._topics = topics
         self._judge = judge
+        self._sessions = sessions
+        self._names = names
 
     def refuse(self, request: Fetch, code: ErrorCode) -> FetchResult:
-        """Every partition refused."""
+        """Every partition refused; of a session's, which are not named here, the whole."""
+        if _is_incremental(request):
+            return FetchResult((), code)
         return FetchResult(tuple(_refused(topic, code) for topic in request.topics))
 
     async def handle(self, caller: Caller, authorized: Authorized[Fetch]) -> FetchResult:
         """Reads, and waits up to `max_wait_ms` for `min_bytes`."""
-        request = authorized.request
-        if request.session_id != 0 and request.session_epoch not in _NO_SESSION:
-            return FetchResult((), ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
-        wait_ms = min(max(request.max_wait_ms, 0), MAX_FETCH_WAIT_MS)
+        asked = authorized.asked
+        incremental = _is_incremental(asked)
+        try:
+            session = self._session(caller, asked)
+        except RequestError as error:
+            return FetchResult((), error.code)
+        topics = await self._answer(caller, authorized, session if incremental else None)
+        if session is None:
+            return FetchResult(topics)
+        return FetchResult(
+            session.news(topics, everything=not incremental),
+            ErrorCode.NONE,
+            session.number,
+        )
+
+    def _session(self, caller: Caller, asked: Fetch) -> FetchSession | None:
+        """The session that the answer is told in; None for a full fetch without one."""
+        owner = caller.principal
+        if _is_incremental(asked):
+            return self._sessions.resume(owner, asked)
+        if asked.session_id != 0:
+            self._sessions.close(owner, asked.session_id)
+        if asked.session_epoch == FINAL_EPOCH:
+            return None
+        return self._sessions.open(owner, asked)
+
+    async def _answer(
+        self, caller: Caller, authorized: Authorized[Fetch], session: FetchSession | None
+    ) -> tuple[FetchedTopic, ...]:
+        """One part for each that is asked for, here or in the session."""
+        asked = authorized.asked
+        wait_ms = min(max(asked.max_wait_ms, 0), MAX_FETCH_WAIT_MS)
         deadline = trio.current_time() + wait_ms / 1000
+        topics = asked.topics if session is None else session.topics()
         while True:
-            reading, results = await self._read(authorized.request)
-            missing_bytes = request.min_bytes - reading.size_bytes
-            answers_now = reading.failed or authorized.refused or not reading.seen
+            granted = (
+                authorized.request.topics if session is None else self._granted(authorized, topics)
+            )
+            reading, results = await self._read(asked.max_bytes, granted)
+            missing_bytes = asked.min_bytes - reading.size_bytes
+            answers_now = reading.failed or len(granted) < len(topics) or not reading.seen
             if missing_bytes <= 0 or answers_now or trio.current_time() >= deadline:
                 break
             if not reading.grown:
                 await _wait(reading, missing_bytes, deadline)
                 authorized = await self._judge.rejudge(caller, authorized)
         codes = authorized.refused_codes(ResourceKind.TOPIC)
-        return FetchResult(in_order(authorized.asked.topics, codes, results, _refused))
+        if session is not None:
+            codes = {topic.name: ErrorCode.TOPIC_AUTHORIZATION_FAILED for topic in topics}
+        return in_order_or_by_id(topics, granted, codes, results, _refused)
 
-    async def _read(self, request: Fetch) -> tuple[_Reading, list[FetchedTopic]]:
-        reading = _Reading(min(max(request.max_bytes, 0), MAX_FETCH_BYTES))
+    def _granted(
+        self, authorized: Authorized[Fetch], topics: Sequence[FetchTopic]
+    ) -> Sequence[FetchTopic]:
+        """What of a session's topics may be read now, with names for ids."""
+        named = []
+        for topic in topics:
+            name = topic.name if topic.topic_id is None else self._names.name_of(topic.topic_id)
+            if name is not None:
+                named.append(
+                    topic
+                    if topic.topic_id is None
+                    else FetchTopic(name, topic.partitions, topic.topic_id)
+                )
+        names = dict.fromkeys(topic.name for topic in named)
+        allowed = frozenset(authorized.granted(Action.READ, ResourceKind.TOPIC, names))
+        return [topic for topic in named if topic.name in allowed]
+
+    async def _read(
+        self, max_bytes: int, topics: Sequence[FetchTopic]
+    ) -> tuple[_Reading, list[FetchedTopic]]:
+        reading = _Reading(min(max(max_bytes, 0), MAX_FETCH_BYTES))
         results = []
-        for topic in request.topics:
+        for topic in topics:
             parts = []
             for part in topic.partitions:
                 try:
-                    parts.append(await self._read_part(topic.name, part, reading))
+                    parts.append(await self._read_part(topic, part, reading))
                 except RequestError as error:
                     reading.failed = True
                     parts.append(FetchedPartition(part.index, error.code))
-            results.append(FetchedTopic(topic.name, tuple(parts)))
+            results.append(FetchedTopic(_told_name(topic), tuple(parts), topic.topic_id))
         return reading, results
 
     async def _read_part(
-        self, topic: TopicName, part: FetchPartition, reading: _Reading
+        self, topic: FetchTopic, part: FetchPartition, reading: _Reading
     ) -> FetchedPartition:
-        partition = await self._topics.partition(topic, part.index)
+        partition = await self._topics.partition(topic.name, part.index, topic.topic_id)
         partition.check_epoch(part.current_leader_epoch)
         high_watermark = partition.high_watermark
         reading.seen.append((partition, high_watermark))
@@ -113,6 +177,15 @@ class FetchHandler:
             partition.start_offset,
             held.batches,
         )
+
+
+def _is_incremental(asked: Fetch) -> bool:
+    return asked.session_epoch not in {FINAL_EPOCH, INITIAL_EPOCH}
+
+
+def _told_name(topic: FetchTopic) -> TopicName:
+    """A topic is told as it was asked for: by its id alone, if by that."""
+    return topic.name if topic.topic_id is None else TopicName("")
 
 
 async def _slice(partition: Partition, part: FetchPartition, reading: _Reading) -> Slice:
@@ -140,5 +213,7 @@ async def _wait(reading: _Reading, missing_bytes: int, deadline: float) -> None:
 
 def _refused(topic: FetchTopic, code: ErrorCode) -> FetchedTopic:
     return FetchedTopic(
-        topic.name, tuple(FetchedPartition(part.index, code) for part in topic.partitions)
+        _told_name(topic),
+        tuple(FetchedPartition(part.index, code) for part in topic.partitions),
+        topic.topic_id,
     )

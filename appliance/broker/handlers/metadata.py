@@ -13,17 +13,18 @@ from appliance.authz.gate import Authorized
 from appliance.broker.auditor import Auditor
 from appliance.broker.caller import Caller
 from appliance.broker.catalogue import Catalogue
+from appliance.broker.operations import operations_on
 from appliance.broker.placement import Placement
+from appliance.broker.told import brokers_of, told_of
 from appliance.broker.topic_names import check_topic_name
-from appliance.broker.topics import LiveTopic, Topics
+from appliance.broker.topics import Topics
 from appliance.errors import ErrorCode, RequestError
 from appliance.ports import NodeStorage
-from appliance.types import PartitionIndex, TopicName
+from appliance.types import TopicName
 from appliance.wire.requests import (
-    Broker,
+    OPERATIONS_NOT_ASKED,
     Metadata,
     MetadataResult,
-    PartitionMetadata,
     TopicMetadata,
 )
 
@@ -59,8 +60,9 @@ class MetadataHandler:
 
     def refuse(self, request: Metadata, code: ErrorCode) -> MetadataResult:
         """No node and no topic is told of."""
-        topics = tuple(TopicMetadata(name, code) for name in request.topics or ())
-        return MetadataResult(self._cluster, -1, (), topics)
+        named = [TopicMetadata(name, code) for name in request.topics or ()]
+        by_id = [TopicMetadata(None, code, topic) for topic in request.topic_ids]
+        return MetadataResult(self._cluster, -1, (), (*named, *by_id), error=code)
 
     async def handle(self, caller: Caller, authorized: Authorized[Metadata]) -> MetadataResult:
         """Nodes, granted topics, and the refusals of those asked for by name."""
@@ -68,26 +70,35 @@ class MetadataHandler:
         described = {
             name: await self._describe(caller, authorized, name) for name in granted.topics or ()
         }
-        codes = authorized.refused_codes(ResourceKind.TOPIC)
-        names = authorized.asked.topics
-        if names is None:
-            topics = tuple(each for each in described.values() if each.error is ErrorCode.NONE)
-        else:
-            topics = tuple(
-                TopicMetadata(name, codes[name]) if name in codes else described[name]
-                for name in dict.fromkeys(names)
-            )
+        allowed = OPERATIONS_NOT_ASKED
+        if granted.cluster_operations:
+            allowed = operations_on(authorized, CLUSTER)
         return MetadataResult(
-            self._cluster, self._placement.controller, self._brokers(caller.listener), topics
+            self._cluster,
+            self._placement.controller,
+            brokers_of(self._catalogue, caller.listener),
+            self._topics_of(authorized, described),
+            operations=allowed,
         )
 
-    def _brokers(self, listener: str) -> tuple[Broker, ...]:
-        brokers = []
-        for node, known in sorted(self._catalogue.state.nodes.items()):
-            endpoint = self._catalogue.endpoint(node, listener)
-            if endpoint is not None:
-                brokers.append(Broker(node, endpoint.host, endpoint.port, known.rack))
-        return tuple(brokers)
+    @staticmethod
+    def _topics_of(
+        authorized: Authorized[Metadata], described: dict[TopicName, TopicMetadata]
+    ) -> tuple[TopicMetadata, ...]:
+        codes = authorized.refused_codes(ResourceKind.TOPIC)
+        asked = authorized.asked
+        if asked.topics is None:
+            return tuple(each for each in described.values() if each.error is ErrorCode.NONE)
+        named = [
+            TopicMetadata(name, codes[name]) if name in codes else described[name]
+            for name in dict.fromkeys(asked.topics)
+        ]
+        known = {topic.topic_id: topic for topic in described.values()}
+        by_id = [
+            known.get(topic) or TopicMetadata(None, ErrorCode.UNKNOWN_TOPIC_ID, topic)
+            for topic in dict.fromkeys(asked.topic_ids)
+        ]
+        return (*named, *by_id)
 
     async def _describe(
         self, caller: Caller, authorized: Authorized[Metadata], name: TopicName
@@ -103,14 +114,19 @@ class MetadataHandler:
             live = self._topics.find(name)
         if live is None:
             return TopicMetadata(name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-        return self._told(live)
+        told = told_of(live, self._placement)
+        if authorized.request.topic_operations:
+            allowed = operations_on(authorized, Resource(ResourceKind.TOPIC, name))
+            told = msgspec.structs.replace(told, operations=allowed)
+        return told
 
     async def _create(
         self, caller: Caller, authorized: Authorized[Metadata], name: TopicName
     ) -> None:
         """Makes the topic, or raises RequestError with what the client is told of it."""
         check_topic_name(name)
-        wanted = authorized.asked.topics is not None and authorized.asked.allow_auto_topic_creation
+        asked = authorized.asked
+        wanted = name in (asked.topics or ()) and asked.allow_auto_topic_creation
         if not (wanted and self._creation.enabled):
             raise RequestError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic")
         topic = Resource(ResourceKind.TOPIC, name)
@@ -125,20 +141,3 @@ class MetadataHandler:
         self._topics.judge_new(name, self._creation.partition_count, ())
         await self._auditor.changing(caller, authorized, (name,), "created on first use")
         await self._topics.create(name, self._creation.partition_count, ())
-
-    def _told(self, live: LiveTopic) -> TopicMetadata:
-        topic = live.topic
-        partitions = []
-        for index, partition_id in enumerate(topic.partitions):
-            replicas = self._placement.replicas(partition_id)
-            partition = live.partitions[index]
-            partitions.append(
-                PartitionMetadata(
-                    PartitionIndex(index),
-                    self._placement.leader(partition_id),
-                    partition.leader_epoch if partition is not None else -1,
-                    replicas,
-                    replicas,
-                )
-            )
-        return TopicMetadata(topic.name, ErrorCode.NONE, topic.topic, partitions=tuple(partitions))

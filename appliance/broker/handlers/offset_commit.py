@@ -4,7 +4,7 @@ from appliance.authz.actions import ResourceKind
 from appliance.authz.gate import Authorized
 from appliance.broker.caller import Caller
 from appliance.broker.coordinator import Coordinator
-from appliance.broker.handlers.order import in_order
+from appliance.broker.handlers.order import in_order_or_by_id
 from appliance.broker.topics import Topics
 from appliance.coordination.group_messages import Claim, StoredOffset
 from appliance.errors import ErrorCode, RequestError
@@ -48,11 +48,12 @@ class OffsetCommitHandler:
         results = [self._take(topic, stored) for topic in request.topics]
         if stored:
             await self._coordinator.commit(request.group, tuple(stored))
+        asked, granted = authorized.asked.topics, request.topics
         codes = authorized.refused_codes(ResourceKind.TOPIC)
-        return OffsetCommitResult(in_order(authorized.asked.topics, codes, results, _refused))
+        return OffsetCommitResult(in_order_or_by_id(asked, granted, codes, results, _refused))
 
     def _take(self, topic: CommitTopic, stored: list[StoredOffset]) -> CommittedTopic:
-        live = self._topics.find(topic.name)
+        live = self._topics.find(topic.name, topic.topic_id)
         errors: list[tuple[PartitionIndex, ErrorCode]] = []
         for part in topic.partitions:
             if live is None or not 0 <= part.index < len(live.partitions):
@@ -71,7 +72,7 @@ class OffsetCommitHandler:
                     )
                 )
             errors.append((part.index, error))
-        return CommittedTopic(topic.name, tuple(errors))
+        return CommittedTopic(topic.name, tuple(errors), topic.topic_id)
 
 
 def _fault(part: CommitPartition) -> ErrorCode:
@@ -81,4 +82,5 @@ def _fault(part: CommitPartition) -> ErrorCode:
 
 
 def _refused(topic: CommitTopic, code: ErrorCode) -> CommittedTopic:
-    return CommittedTopic(topic.name, tuple((part.index, code) for part in topic.partitions))
+    parts = tuple((part.index, code) for part in topic.partitions)
+    return CommittedTopic(topic.name, parts, topic.topic_id)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from appliance.authz.actions import ResourceKind
 from appliance.authz.gate import Authorized
 from appliance.broker.caller import Caller
-from appliance.broker.handlers.order import in_order
+from appliance.broker.handlers.order import in_order_or_by_id
 from appliance.broker.partition import Partition
 from appliance.broker.pending import Pending
 from appliance.broker.topic_settings import TopicSettings
@@ -57,11 +57,11 @@ class ProduceHandler:
             raise RequestError(ErrorCode.INVALID_REQUIRED_ACKS, "acks are -1, 0 or 1")
         if request.transactional_id is not None:
             raise RequestError(ErrorCode.INVALID_TXN_STATE, "transactions are not served")
-        if request.acks == 0 and authorized.refused:
-            self.refuse(authorized.asked, authorized.refused[0].code)
+        if request.acks == 0 and len(authorized.asked.topics) != len(request.topics):
+            raise ProtocolViolation("refused a produce that wants no reply: topics")
         targets: list[_Target | RequestError] = []
         for topic in request.topics:
-            live = self._topics.find(topic.name)
+            live = self._topics.find(topic.name, topic.topic_id)
             for part in topic.partitions:
                 target = _target_at_once(live, part)
                 targets.append(target or await self._target(topic, part))
@@ -70,13 +70,13 @@ class ProduceHandler:
     async def _target(self, topic: ProduceTopic, part: ProducePartition) -> _Target | RequestError:
         """Opens the partition and waits for room, or says why the batch cannot be taken."""
         try:
-            partition = await self._topics.partition(topic.name, part.index)
+            partition = await self._topics.partition(topic.name, part.index, topic.topic_id)
         except RequestError as error:
             return error
         if part.batch is None:
             return RequestError(ErrorCode.INVALID_RECORD, "there is no batch")
         await partition.replica.room(len(part.batch))
-        live = self._topics.find(topic.name)
+        live = self._topics.find(topic.name, topic.topic_id)
         if live is None:
             return RequestError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "the topic was deleted")
         return live.settings, partition
@@ -192,8 +192,8 @@ class _Reply:
         whole = len(authorized.asked.topics) == len(slots) == 1
         if whole and slots[0].result is not None and not authorized.refused:
             # By far the most requests are this one; what follows would come to the same.
-            name = authorized.request.topics[0].name
-            return ProduceResult((ProducedTopic(name, (slots[0].result,)),))
+            topic = authorized.request.topics[0]
+            return ProduceResult((ProducedTopic(topic.name, (slots[0].result,), topic.topic_id),))
         decided = iter(slots)
         results = [
             ProducedTopic(
@@ -202,16 +202,18 @@ class _Reply:
                     slot.result or ProducedPartition(part.index, ErrorCode.UNKNOWN_SERVER_ERROR)
                     for part, slot in zip(topic.partitions, decided, strict=False)
                 ),
+                topic.topic_id,
             )
             for topic in authorized.request.topics
         ]
-        if not authorized.refused:
-            return ProduceResult(tuple(results))
+        asked, granted = authorized.asked.topics, authorized.request.topics
         codes = authorized.refused_codes(ResourceKind.TOPIC)
-        return ProduceResult(in_order(authorized.asked.topics, codes, results, _refused))
+        return ProduceResult(in_order_or_by_id(asked, granted, codes, results, _refused))
 
 
 def _refused(topic: ProduceTopic, code: ErrorCode) -> ProducedTopic:
     return ProducedTopic(
-        topic.name, tuple(ProducedPartition(part.index, code) for part in topic.partitions)
+        topic.name,
+        tuple(ProducedPartition(part.index, code) for part in topic.partitions),
+        topic.topic_id,
     )

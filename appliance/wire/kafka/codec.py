@@ -21,6 +21,7 @@ from appliance.wire.kafka.apis import api_versions
 from appliance.wire.kafka.apis.api_versions import ApiVersionsTable
 from appliance.wire.kafka.apis.registry import ADVERTISED, APIS
 from appliance.wire.kafka.compiler import Decode, Encode, compile_decoder, compile_encoder
+from appliance.wire.kafka.features import FEATURES_EPOCH
 from appliance.wire.kafka.primitives import Output, Reader
 from appliance.wire.kafka.schema import Api, ToRequest, ToWire
 from appliance.wire.requests import AnyRequest, AnyResponse, ApiVersions, ApiVersionsResult
@@ -142,4 +143,6 @@ def _encode_api_versions(call: Call, response: ApiVersionsResult) -> list[Buffer
     elif isinstance(request, ApiVersions) and not request.valid:
         error, table = ErrorCode.INVALID_REQUEST, ()
     compiled = _COMPILED[api_versions.API.key, version]
-    return _encode_message(compiled, call.correlation_id, ApiVersionsTable(error, table))
+    supported, finalised = ((), ()) if error is not ErrorCode.NONE else api_versions.features()
+    told = ApiVersionsTable(error, table, 0, supported, FEATURES_EPOCH, finalised)
+    return _encode_message(compiled, call.correlation_id, told)

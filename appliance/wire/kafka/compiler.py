@@ -42,6 +42,8 @@ _READERS: dict[Scalar, tuple[Decode, Decode]] = {
     Scalar.INT16: (Reader.int16, Reader.int16),
     Scalar.INT32: (Reader.int32, Reader.int32),
     Scalar.INT64: (Reader.int64, Reader.int64),
+    Scalar.UINT16: (Reader.uint16, Reader.uint16),
+    Scalar.FLOAT64: (Reader.float64, Reader.float64),
     Scalar.UUID: (Reader.uuid, Reader.uuid),
     Scalar.STRING: (Reader.string, Reader.compact_string),
     Scalar.BYTES: (Reader.octets, Reader.compact_octets),
@@ -55,6 +57,8 @@ _WRITERS: dict[Scalar, tuple[Encode, Encode]] = {
     Scalar.INT16: (_erased(primitives.put_int16),) * 2,
     Scalar.INT32: (_erased(primitives.put_int32),) * 2,
     Scalar.INT64: (_erased(primitives.put_int64),) * 2,
+    Scalar.UINT16: (_erased(primitives.put_uint16),) * 2,
+    Scalar.FLOAT64: (_erased(primitives.put_float64),) * 2,
     Scalar.UUID: (_erased(primitives.put_uuid),) * 2,
     Scalar.STRING: (_erased(primitives.put_string), _erased(primitives.put_compact_string)),
     Scalar.BYTES: (_erased(primitives.put_octets), _erased(primitives.put_compact_octets)),
@@ -67,6 +71,8 @@ _WIDTHS: dict[Scalar, int] = {
     Scalar.INT16: 2,
     Scalar.INT32: 4,
     Scalar.INT64: 8,
+    Scalar.UINT16: 2,
+    Scalar.FLOAT64: 8,
     Scalar.UUID: 16,
 }
 _CLASSIC_WIDTHS: dict[Scalar, int] = {Scalar.STRING: 2, Scalar.BYTES: 4, Scalar.RECORDS: 4}
@@ -90,7 +96,9 @@ def min_width(kind: Scalar | Array | Fields, version: int, *, flexible: bool) ->
         return _WIDTHS.get(kind) or (1 if flexible else _CLASSIC_WIDTHS[kind])
     tags = 1 if flexible else 0
     return tags + sum(
-        min_width(field.kind, version, flexible=flexible)
+        1
+        if isinstance(field.kind, Fields) and version >= field.nullable_from
+        else min_width(field.kind, version, flexible=flexible)
         for field in kind.fields
         if field.carried_by(version) and field.tag is None
     )
@@ -122,7 +130,7 @@ def compile_decoder(fields: Fields, version: int, *, flexible: bool) -> Decode:
             else:
                 values[name] = read(reader)
         if read_tags is not None:
-            read_tags(reader)
+            read_tags(reader, values)
         return build(**values)
 
     return decode
@@ -142,6 +150,8 @@ def _decode_field(field: Field, version: int, *, flexible: bool) -> Decode:
     nullable = version >= field.nullable_from
     if isinstance(field.kind, Array):
         return _decode_array(field.kind, version, flexible=flexible, nullable=nullable)
+    if isinstance(field.kind, Fields):
+        return _decode_nested(field.kind, version, flexible=flexible, nullable=nullable)
     read = _READERS[field.kind][flexible]
     if nullable or field.kind in _WIDTHS:
         return read
@@ -176,17 +186,33 @@ def _decode_array(array: Array, version: int, *, flexible: bool, nullable: bool)
     return decode
 
 
-def _decode_tags(fields: Fields, version: int) -> Decode:
-    """Reads a section of tagged fields: known ones are checked, all are dropped."""
+def _decode_nested(nested: Fields, version: int, *, flexible: bool, nullable: bool) -> Decode:
+    """A row that stands alone; where it may be null, a byte before it says whether it is."""
+    read = compile_decoder(nested, version, flexible=flexible)
+    if not nullable:
+        return read
+
+    def decode(reader: Reader) -> object:
+        return read(reader) if reader.presence() == 1 else None
+
+    return decode
+
+
+_DecodeTags = Callable[[Reader, dict[str, object]], None]
+
+
+def _decode_tags(fields: Fields, version: int) -> _DecodeTags:
+    """Reads a section of tagged fields: known ones are checked, those that are bound are kept."""
     known = {
-        f.tag: _decode_field(f, version, flexible=True)
+        f.tag: (f.name if f.bound else None, _decode_field(f, version, flexible=True))
         for f in fields.fields
         if f.tag is not None and f.carried_by(version)
     }
-    if not known:
-        return Reader.skip_tags
 
-    def decode(reader: Reader) -> None:
+    def skip(reader: Reader, _: dict[str, object]) -> None:
+        reader.skip_tags()
+
+    def decode(reader: Reader, values: dict[str, object]) -> None:
         last = -1
         for _ in range(reader.tag_count()):
             tag = reader.unsigned_varint()
@@ -194,15 +220,17 @@ def _decode_tags(fields: Fields, version: int) -> Decode:
                 raise ProtocolViolation("tagged fields are out of order")
             last = tag
             end = reader.unsigned_varint() + reader.position
-            read = known.get(tag)
+            name, read = known.get(tag, (None, None))
             if read is None:
                 reader.skip(end - reader.position)
             else:
-                read(reader)
+                value = read(reader)
+                if name is not None:
+                    values[name] = value
             if reader.position != end:
                 raise ProtocolViolation("a tagged field is not as long as it says")
 
-    return decode
+    return decode if known else skip
 
 
 # --- encoding ---------------------------------------------------------------------------------
@@ -210,28 +238,79 @@ def _decode_tags(fields: Fields, version: int) -> Decode:
 
 def compile_encoder(fields: Fields, version: int, *, flexible: bool) -> Encode:
     """A function that appends one value of `fields` in this version to a buffer."""
-    positions = {f.name: i for i, f in enumerate(f for f in fields.fields if f.bound)}
-    steps: list[tuple[_Get, Encode]] = []
-    for field in fields.fields:
-        if not field.carried_by(version) or field.tag is not None:
-            continue
-        put = _encode_field(field, version, flexible=flexible)
-        if not field.bound:
-            get = _constant(None if field.default is UNSET else field.default)
-        elif fields.into is None:
-            get = cast("_Get", itemgetter(positions[field.name]))
-        else:
-            get = attrgetter(field.name)
-        steps.append((get, put))
-    frozen = tuple(steps)
+    get_of = _getters(fields)
+    frozen = tuple(
+        (get_of[f.name], _encode_field(f, version, flexible=flexible))
+        for f in fields.fields
+        if f.carried_by(version) and f.tag is None
+    )
+    put_tags = _encode_tags(fields, get_of, version) if flexible else None
 
     def encode(output: Output, value: object) -> None:
         for get, put in frozen:
             put(output, get(value))
-        if flexible:
-            output.append(0)
+        if put_tags is not None:
+            put_tags(output, value)
 
     return encode
+
+
+def _getters(fields: Fields) -> dict[str, _Get]:
+    """How each field's value is found in what the fields are bound to."""
+    bound = [f.name for f in fields.fields if f.bound]
+    getters: dict[str, _Get] = {}
+    for field in fields.fields:
+        if not field.bound:
+            getters[field.name] = _constant(None if field.default is UNSET else field.default)
+        elif fields.into is None:
+            getters[field.name] = cast("_Get", itemgetter(bound.index(field.name)))
+        else:
+            getters[field.name] = attrgetter(field.name)
+    return getters
+
+
+def _encode_tags(fields: Fields, get_of: dict[str, _Get], version: int) -> Encode:
+    """Writes a section of tagged fields: those of which the value is not the default."""
+    tagged = sorted(
+        (f for f in fields.fields if f.tag is not None and f.bound and f.carried_by(version)),
+        key=lambda f: f.tag or 0,
+    )
+    steps = tuple(
+        (
+            f.tag or 0,
+            get_of[f.name],
+            _default_of(f),
+            _encode_field(f, version, flexible=True),
+        )
+        for f in tagged
+    )
+
+    def encode(output: Output, value: object) -> None:
+        given = [
+            (tag, put, found) for tag, get, usual, put in steps if (found := get(value)) != usual
+        ]
+        primitives.put_unsigned_varint(output, len(given))
+        for tag, put, found in given:
+            part = Output()
+            put(part, found)
+            primitives.put_unsigned_varint(output, tag)
+            primitives.put_unsigned_varint(output, len(part))
+            output += part
+
+    return encode if steps else _no_tags
+
+
+def _default_of(field: Field) -> object:
+    """The value that a tagged field has when it is not written."""
+    if field.default is not UNSET:
+        return field.default
+    if isinstance(field.kind, Array):
+        return ()
+    return None if isinstance(field.kind, Fields) else _EMPTY.get(field.kind, 0)
+
+
+def _no_tags(output: Output, _: object) -> None:
+    output.append(0)
 
 
 def _constant(value: object) -> _Get:
@@ -242,6 +321,8 @@ def _encode_field(field: Field, version: int, *, flexible: bool) -> Encode:
     nullable = version >= field.nullable_from
     if isinstance(field.kind, Array):
         return _encode_array(field.kind, version, flexible=flexible, nullable=nullable)
+    if isinstance(field.kind, Fields):
+        return _encode_nested(field.kind, version, flexible=flexible, nullable=nullable)
     put = _WRITERS[field.kind][flexible]
     if nullable:
         return put
@@ -249,6 +330,19 @@ def _encode_field(field: Field, version: int, *, flexible: bool) -> Encode:
 
     def encode(output: Output, value: object) -> None:
         put(output, empty if value is None else value)
+
+    return encode
+
+
+def _encode_nested(nested: Fields, version: int, *, flexible: bool, nullable: bool) -> Encode:
+    put = compile_encoder(nested, version, flexible=flexible)
+    if not nullable:
+        return put
+
+    def encode(output: Output, value: object) -> None:
+        output.append(0xFF if value is None else 1)
+        if value is not None:
+            put(output, value)
 
     return encode
 

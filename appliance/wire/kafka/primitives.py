@@ -22,6 +22,8 @@ _INT8: Final = struct.Struct(">b")
 _INT16: Final = struct.Struct(">h")
 _INT32: Final = struct.Struct(">i")
 _INT64: Final = struct.Struct(">q")
+_UINT16: Final = struct.Struct(">H")
+_FLOAT64: Final = struct.Struct(">d")
 _MIN_TAGGED_BYTES: Final = 2
 _CUT_SHORT: Final = "a message is cut short"
 
@@ -100,6 +102,23 @@ class Reader:
         self.position = start + 8
         number: int = _INT64.unpack_from(self._view, start)[0]
         return number
+
+    def uint16(self) -> int:
+        """An unsigned 16-bit number."""
+        number: int = _UINT16.unpack_from(self._view, self._advance(2))[0]
+        return number
+
+    def float64(self) -> float:
+        """A number of IEEE 754's binary64."""
+        number: float = _FLOAT64.unpack_from(self._view, self._advance(8))[0]
+        return number
+
+    def presence(self) -> int:
+        """The byte before a row that may be null: 1 if it is there, -1 if not (KIP-893)."""
+        flag = self.int8()
+        if flag not in {-1, 1}:
+            raise ProtocolViolation("a row is neither there nor null")
+        return flag
 
     def uuid(self) -> UUID | None:
         """Sixteen bytes; all zero means that there is none."""
@@ -270,6 +289,16 @@ def put_int32(output: Output, value: int) -> None:
 def put_int64(output: Output, value: int) -> None:
     """A signed 64-bit number."""
     output += _INT64.pack(value)
+
+
+def put_uint16(output: Output, value: int) -> None:
+    """An unsigned 16-bit number."""
+    output += _UINT16.pack(value)
+
+
+def put_float64(output: Output, value: float) -> None:
+    """A number of IEEE 754's binary64."""
+    output += _FLOAT64.pack(value)
 
 
 def put_uuid(output: Output, value: UUID | None) -> None:

@@ -10,7 +10,8 @@ Rules:
 - A field that is not `bound` exists on the wire only: it is read, checked and dropped, and written
   as its `default`.
 - A bound field that a version does not carry takes its `default`, or else the type's own.
-- Tagged fields (KIP-482) are never bound: all that we serve has defaults there.
+- A tagged field (KIP-482) is written when its value is not its default; one that a message does not
+  carry takes its default. What we neither use nor give is not `bound`, as elsewhere.
 """
 
 from collections.abc import Callable
@@ -45,6 +46,8 @@ class Scalar(Enum):
     INT16 = "int16"
     INT32 = "int32"
     INT64 = "int64"
+    UINT16 = "uint16"
+    FLOAT64 = "float64"
     UUID = "uuid"
     STRING = "string"
     BYTES = "bytes"
@@ -55,7 +58,7 @@ class Field(Struct, frozen=True):
     """One field. Carried from version `since` to `until`; null is allowed from `nullable_from`."""
 
     name: str
-    kind: "Scalar | Array"
+    kind: "Scalar | Array | Fields"
     since: int = 0
     until: int = NEVER
     nullable_from: int = NEVER
@@ -83,7 +86,6 @@ class Fields(Struct, frozen=True):
     def __post_init__(self) -> None:
         """Checks what a declaration promises."""
         for field in self.fields:
-            invariant(field.tag is None or not field.bound, "tagged fields are not bound")
             invariant(field.since <= field.until, "a field has a version")
 
 

@@ -21,12 +21,16 @@ from appliance.wire.requests.connection import (
     Refused,
 )
 from appliance.wire.requests.data import (
+    AbortedTransaction,
+    CurrentLeader,
+    EpochEnd,
     Fetch,
     FetchedPartition,
     FetchedTopic,
     FetchPartition,
     FetchResult,
     FetchTopic,
+    ForgottenTopic,
     InitProducerId,
     InitProducerIdResult,
     ListedOffset,
@@ -74,6 +78,7 @@ from appliance.wire.requests.policy import (
     ReplacePolicyResult,
 )
 from appliance.wire.requests.topics import (
+    OPERATIONS_NOT_ASKED,
     Broker,
     CreatedTopic,
     CreateTopics,
@@ -102,6 +107,8 @@ AnyResponse = Union[
 ]  # fmt: skip
 
 __all__ = [
+    "OPERATIONS_NOT_ASKED",
+    "AbortedTransaction",
     "AnyRequest",
     "AnyResponse",
     "ApiVersions",
@@ -114,11 +121,13 @@ __all__ = [
     "CreateTopics",
     "CreateTopicsResult",
     "CreatedTopic",
+    "CurrentLeader",
     "DeleteTopics",
     "DeleteTopicsResult",
     "DeletedTopic",
     "DescribePolicy",
     "DescribePolicyResult",
+    "EpochEnd",
     "Fetch",
     "FetchPartition",
     "FetchResult",
@@ -129,6 +138,7 @@ __all__ = [
     "FetchedTopic",
     "FindCoordinator",
     "FindCoordinatorResult",
+    "ForgottenTopic",
     "GroupProtocol",
     "Heartbeat",
     "HeartbeatResult",

@@ -6,9 +6,18 @@ from appliance.types import (
     PartitionIndex,
     ProducerEpoch,
     ProducerId,
+    TopicId,
     TopicName,
 )
 from appliance.wire.requests.base import Part, Request, Response
+from appliance.wire.requests.topics import Broker
+
+
+class CurrentLeader(Part, frozen=True):
+    """Who leads a partition now, told beside an error that says it is not this node (KIP-951)."""
+
+    node_id: int = -1
+    epoch: int = -1
 
 
 class ProducePartition(Part, frozen=True):
@@ -19,10 +28,11 @@ class ProducePartition(Part, frozen=True):
 
 
 class ProduceTopic(Part, frozen=True):
-    """The batches for one topic."""
+    """The batches for one topic, by its name or (name empty) by its id."""
 
     name: TopicName
     partitions: tuple[ProducePartition, ...]
+    topic_id: TopicId | None = None
 
 
 class Produce(Request, frozen=True):
@@ -43,6 +53,7 @@ class ProducedPartition(Part, frozen=True):
     log_append_time_ms: int = -1
     log_start_offset: int = -1
     message: str | None = None
+    leader: CurrentLeader | None = None
 
 
 class ProducedTopic(Part, frozen=True):
@@ -50,6 +61,7 @@ class ProducedTopic(Part, frozen=True):
 
     name: TopicName
     partitions: tuple[ProducedPartition, ...]
+    topic_id: TopicId | None = None
 
 
 class ProduceResult(Response, frozen=True):
@@ -57,6 +69,7 @@ class ProduceResult(Response, frozen=True):
 
     topics: tuple[ProducedTopic, ...]
     throttle_time_ms: int = 0
+    endpoints: tuple[Broker, ...] = ()
 
 
 class FetchPartition(Part, frozen=True):
@@ -66,13 +79,24 @@ class FetchPartition(Part, frozen=True):
     offset: Offset
     max_bytes: int
     current_leader_epoch: int = -1
+    last_fetched_epoch: int = -1
+    """The epoch of the last batch that the reader holds; -1 if it does not say (KIP-595)."""
 
 
 class FetchTopic(Part, frozen=True):
-    """What to read of one topic."""
+    """What to read of one topic, by its name or (name empty) by its id."""
 
     name: TopicName
     partitions: tuple[FetchPartition, ...]
+    topic_id: TopicId | None = None
+
+
+class ForgottenTopic(Part, frozen=True):
+    """Partitions that a fetch session is to leave out from now on (KIP-227)."""
+
+    name: TopicName
+    partitions: tuple[PartitionIndex, ...]
+    topic_id: TopicId | None = None
 
 
 class Fetch(Request, frozen=True):
@@ -89,6 +113,21 @@ class Fetch(Request, frozen=True):
     session_id: int = 0
     session_epoch: int = -1
     rack_id: str = ""
+    forgotten_topics: tuple[ForgottenTopic, ...] = ()
+
+
+class EpochEnd(Part, frozen=True):
+    """Where a leader's epoch ended: the reader's log differs from there on (KIP-595)."""
+
+    epoch: int = -1
+    end_offset: int = -1
+
+
+class AbortedTransaction(Part, frozen=True):
+    """A producer's transaction that was aborted, from its first offset on."""
+
+    producer_id: int
+    first_offset: int
 
 
 class FetchedPartition(Part, frozen=True):
@@ -100,6 +139,10 @@ class FetchedPartition(Part, frozen=True):
     last_stable_offset: int = -1
     log_start_offset: int = -1
     batches: tuple[memoryview, ...] = ()
+    aborted_transactions: tuple[AbortedTransaction, ...] = ()
+    preferred_read_replica: int = -1
+    diverging: EpochEnd | None = None
+    leader: CurrentLeader | None = None
 
 
 class FetchedTopic(Part, frozen=True):
@@ -107,6 +150,7 @@ class FetchedTopic(Part, frozen=True):
 
     name: TopicName
     partitions: tuple[FetchedPartition, ...]
+    topic_id: TopicId | None = None
 
 
 class FetchResult(Response, frozen=True):
@@ -116,6 +160,7 @@ class FetchResult(Response, frozen=True):
     error: ErrorCode = ErrorCode.NONE
     session_id: int = 0
     throttle_time_ms: int = 0
+    endpoints: tuple[Broker, ...] = ()
 
 
 class ListOffsetsPartition(Part, frozen=True):

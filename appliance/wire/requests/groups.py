@@ -1,7 +1,7 @@
 """Consumer groups of the classic protocol, and their offsets."""
 
 from appliance.errors import ErrorCode
-from appliance.types import GroupName, MemberId, Offset, PartitionIndex, TopicName
+from appliance.types import GroupName, MemberId, Offset, PartitionIndex, TopicId, TopicName
 from appliance.wire.requests.base import Name, Part, Request, Response
 
 
@@ -139,6 +139,7 @@ class CommitTopic(Part, frozen=True):
 
     name: TopicName
     partitions: tuple[CommitPartition, ...]
+    topic_id: TopicId | None = None
 
 
 class OffsetCommit(Request, frozen=True):
@@ -156,6 +157,7 @@ class CommittedTopic(Part, frozen=True):
 
     name: TopicName
     partitions: tuple[tuple[PartitionIndex, ErrorCode], ...]
+    topic_id: TopicId | None = None
 
 
 class OffsetCommitResult(Response, frozen=True):

@@ -1,8 +1,13 @@
 """Topics and the nodes that hold them."""
 
+from typing import Final
+
 from appliance.errors import ErrorCode
 from appliance.types import PartitionIndex, TopicId, TopicName
 from appliance.wire.requests.base import Part, Request, Response
+
+OPERATIONS_NOT_ASKED: Final = -(1 << 31)
+"""What a field of authorised operations holds when nobody asked for it (KIP-430)."""
 
 
 class Metadata(Request, frozen=True):
@@ -10,6 +15,10 @@ class Metadata(Request, frozen=True):
 
     topics: tuple[TopicName, ...] | None
     allow_auto_topic_creation: bool = False
+    topic_ids: tuple[TopicId, ...] = ()
+    cluster_operations: bool = False
+    topic_operations: bool = False
+    """Whether the answer says what the principal may do (KIP-430)."""
 
 
 class Broker(Part, frozen=True):
@@ -30,16 +39,22 @@ class PartitionMetadata(Part, frozen=True):
     replicas: tuple[int, ...]
     in_sync_replicas: tuple[int, ...]
     error: ErrorCode = ErrorCode.NONE
+    offline_replicas: tuple[int, ...] = ()
 
 
 class TopicMetadata(Part, frozen=True):
-    """One topic; `topic_id` None (the zero UUID on the wire) where it is refused or not known."""
+    """One topic; `topic_id` None (the zero UUID on the wire) where it is refused or not known.
 
-    name: TopicName
+    `name` is None where an id was asked for that is not known. `operations` has bit n set for the
+    operation that Kafka's ACLs number n.
+    """
+
+    name: TopicName | None
     error: ErrorCode = ErrorCode.NONE
     topic_id: TopicId | None = None
     is_internal: bool = False
     partitions: tuple[PartitionMetadata, ...] = ()
+    operations: int = OPERATIONS_NOT_ASKED
 
 
 class MetadataResult(Response, frozen=True):
@@ -50,6 +65,8 @@ class MetadataResult(Response, frozen=True):
     brokers: tuple[Broker, ...]
     topics: tuple[TopicMetadata, ...]
     throttle_time_ms: int = 0
+    operations: int = OPERATIONS_NOT_ASKED
+    error: ErrorCode = ErrorCode.NONE
 
 
 class NewTopic(Part, frozen=True):
@@ -90,18 +107,20 @@ class CreateTopicsResult(Response, frozen=True):
 
 
 class DeleteTopics(Request, frozen=True):
-    """Deletes topics by name."""
+    """Deletes topics by name, and by id."""
 
     names: tuple[TopicName, ...]
     timeout_ms: int
+    topic_ids: tuple[TopicId, ...] = ()
 
 
 class DeletedTopic(Part, frozen=True):
-    """What became of one topic."""
+    """What became of one topic; `name` is None where an id was given that is not known."""
 
-    name: TopicName
+    name: TopicName | None
     error: ErrorCode = ErrorCode.NONE
     message: str | None = None
+    topic_id: TopicId | None = None
 
 
 class DeleteTopicsResult(Response, frozen=True):

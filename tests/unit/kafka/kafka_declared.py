@@ -5,6 +5,7 @@ from functools import cache
 from uuid import UUID
 
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from appliance.errors import ErrorCode
 from appliance.wire.kafka.apis.registry import APIS
@@ -29,13 +30,33 @@ def whole(api: Api, version: int, side: str) -> Fields:
 def _whole(fields: Fields, version: int) -> Fields:
     carried = []
     for field in fields.fields:
-        if field.carried_by(version) and field.tag is None:
+        if field.carried_by(version):
             kind = field.kind
             if isinstance(kind, Array) and isinstance(kind.of, Fields):
                 kind = Array(_whole(kind.of, version))
+            elif isinstance(kind, Fields):
+                kind = _whole(kind, version)
             nullable_from = 0 if version >= field.nullable_from else 32_767
-            carried.append(Field(field.name, kind, nullable_from=nullable_from))
+            default = field.default if field.tag is not None else UNSET
+            carried.append(
+                Field(
+                    field.name,
+                    kind,
+                    nullable_from=nullable_from,
+                    tag=field.tag,
+                    default=usual(field) if field.tag is not None else default,
+                )
+            )
     return Fields(tuple(carried))
+
+
+def usual(field: Field) -> object:
+    """The value of a tagged field that is not written; of a row, that of its own fields."""
+    if isinstance(field.kind, Fields) and field.nullable_from:
+        return tuple(0 if f.default is UNSET else f.default for f in field.kind.fields)
+    if field.default is not UNSET:
+        return field.default
+    return () if isinstance(field.kind, Array) else EMPTY.get(field.kind, 0)
 
 
 def write(api: Api, version: int, side: str, values: object) -> bytes:
@@ -67,12 +88,15 @@ def signed(bits: int) -> st.SearchStrategy[int]:
 
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
+EMPTY = {Scalar.STRING: None, Scalar.UUID: None, Scalar.BOOL: False}
 SCALARS: dict[Scalar, st.SearchStrategy[object]] = {
     Scalar.BOOL: st.booleans(),
     Scalar.INT8: signed(8),
     Scalar.INT16: signed(16),
     Scalar.INT32: signed(32),
     Scalar.INT64: signed(64),
+    Scalar.UINT16: st.integers(0, 65_535),
+    Scalar.FLOAT64: st.floats(allow_nan=False),
     Scalar.UUID: st.none() | st.integers(1, (1 << 128) - 1).map(lambda n: UUID(int=n)),
     Scalar.STRING: TEXT,
     Scalar.BYTES: st.binary(max_size=40),
@@ -85,6 +109,8 @@ def value_of(field: Field) -> st.SearchStrategy[object]:
         of = field.kind.of
         element = SCALARS[of] if isinstance(of, Scalar) else values_of(of)
         values = st.lists(element, max_size=3).map(tuple)
+    elif isinstance(field.kind, Fields):
+        values = values_of(field.kind)
     elif field.name == "error":
         values = st.sampled_from(ErrorCode)
     elif field.name in {"timestamp_ms", "log_append_time_ms", "retention_time_ms"}:

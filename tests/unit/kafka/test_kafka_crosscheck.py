@@ -26,23 +26,30 @@ OTHER_NAMES = {
     "batches": {"records"},
     "cluster_operations": {"include_cluster_authorized_operations"},
     "error": {"error_code"},
+    "features_epoch": {"finalized_features_epoch"},
+    "finalised": {"finalized_features"},
     "forgotten_topics": {"forgotten_topics_data"},
+    "diverging": {"diverging_epoch"},
+    "endpoints": {"node_endpoints"},
+    "epoch": {"leader_epoch"},
     "generation_id": {"generation_id_or_member_epoch"},
     "group": {"group_id"},
-    "highest": {"max_version"},
+    "highest": {"max_version", "max_version_level"},
     "in_sync_replicas": {"isr_nodes"},
     "index": {"partition_index", "partition"},
     "indexes": {"partition_indexes"},
     "is_read_only": {"read_only"},
     "key": {"api_key"},
     "keys": {"coordinator_keys"},
+    "leader": {"current_leader"},
     "leader_epoch": {"committed_leader_epoch"},
-    "lowest": {"min_version"},
+    "lowest": {"min_version", "min_version_level"},
     "max_bytes": {"partition_max_bytes"},
     "message": {"error_message", "batch_index_error_message"},
     "metadata": {"committed_metadata"},
     "name": {"topic"},
     "names": {"topic_names"},
+    "node_id": {"leader_id", "broker_id"},
     "nodes": {"broker_ids"},
     "offset": {"committed_offset", "fetch_offset"},
     "operations": {"cluster_authorized_operations", "topic_authorized_operations"},
@@ -51,9 +58,12 @@ OTHER_NAMES = {
     "partitions": {"partition_data", "partition_responses"},
     "replicas": {"replica_nodes"},
     "settings": {"configs"},
+    "settings_error": {"topic_config_error_code"},
+    "snapshot": {"snapshot_id"},
     "software_name": {"client_software_name"},
     "software_version": {"client_software_version"},
     "source": {"config_source"},
+    "supported": {"supported_features"},
     "topic_operations": {"include_topic_authorized_operations"},
     "topics": {"topic_data", "responses"},
 }
@@ -79,8 +89,9 @@ def nested(hint: object) -> type:
 
 def compare(fields: Fields, entity: type, version: int) -> None:
     hints = typing.get_type_hints(entity)
-    theirs = [f for f in dataclasses.fields(entity) if "tag" not in f.metadata]
-    ours = [f for f in fields.fields if f.carried_by(version) and f.tag is None]
+    theirs = sorted(dataclasses.fields(entity), key=lambda f: f.metadata.get("tag", -1))
+    ours = [f for f in fields.fields if f.carried_by(version)]
+    ours.sort(key=lambda f: -1 if f.tag is None else f.tag)
     assert len(ours) == len(theirs)
     for our, their in zip(ours, theirs, strict=True):
         bare = our.name.removesuffix("_ms")
@@ -90,6 +101,8 @@ def compare(fields: Fields, entity: type, version: int) -> None:
             assert nullable == (version >= our.nullable_from), our.name
         if isinstance(our.kind, Array) and isinstance(our.kind.of, Fields):
             compare(our.kind.of, nested(hints[their.name]), version)
+        elif isinstance(our.kind, Fields):
+            compare(our.kind, nested(hints[their.name]), version)
 
 
 @PARAMETERS

@@ -9,6 +9,9 @@ Why each version exists:
 6  flexible (KIP-482).
 7  the offset of the largest timestamp, -3 (KIP-734).
 8  the start of the local log, -4 (KIP-405).
+9  the last tiered offset, -5 (KIP-1005).
+10 how long the broker may look in tiered storage (KIP-1075).
+11 the first offset that is not tiered yet, -6 (KIP-1023).
 """
 
 from typing import Final
@@ -43,6 +46,7 @@ _REQUEST: Final = row(
             )
         ),
     ),
+    Field("timeout_ms", Scalar.INT32, since=10, bound=False, default=0),
     into=ListOffsets,
 )
 
@@ -74,7 +78,7 @@ API: Final = Api(
     key=2,
     name="ListOffsets",
     lowest=1,
-    highest=8,
+    highest=11,
     flexible_from=6,
     request=_REQUEST,
     response=_RESPONSE,

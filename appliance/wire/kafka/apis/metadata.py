@@ -13,16 +13,16 @@ Why each version exists:
 9  flexible (KIP-482).
 10 topic ids (KIP-516).
 11 authorised operations of the cluster moved to DescribeCluster (KIP-700).
-12 topics may be asked for by id (KIP-516); a topic without a name is refused here, ids come later.
+12 topics may be asked for by id (KIP-516).
+13 an error for the answer as a whole (KIP-1102).
 """
 
 from typing import Final
-from uuid import UUID
 
 from msgspec import Struct
 
 from appliance.errors import UnsupportedVersion
-from appliance.types import TopicName
+from appliance.types import TopicId, TopicName
 from appliance.wire.kafka.schema import Api, Array, Field, Scalar, row, to_request
 from appliance.wire.requests import (
     Broker,
@@ -32,14 +32,13 @@ from appliance.wire.requests import (
     TopicMetadata,
 )
 
-_NOT_ASKED: Final = -(1 << 31)
-"""What the bit field of authorised operations holds when nobody asked for it."""
+_FIRST_WITH_IDS: Final = 12
 
 
 class _Topic(Struct, frozen=True, gc=False):
     """A topic by name, or (name null) by id."""
 
-    topic_id: UUID | None
+    topic_id: TopicId | None
     name: TopicName | None
 
 
@@ -48,17 +47,28 @@ class _Asked(Struct, frozen=True, gc=False):
 
     topics: tuple[_Topic, ...] | None
     allow_auto_topic_creation: bool
+    cluster_operations: bool
+    topic_operations: bool
 
 
 def _request(asked: _Asked, version: int) -> Metadata:
-    if asked.topics is None or (version == 0 and not asked.topics):
-        return Metadata(None, asked.allow_auto_topic_creation)
-    names = []
-    for topic in asked.topics:
-        if topic.name is None:
-            raise UnsupportedVersion("topics are asked for by name")
-        names.append(topic.name)
-    return Metadata(tuple(names), asked.allow_auto_topic_creation)
+    names: tuple[TopicName, ...] | None = None
+    ids: tuple[TopicId, ...] = ()
+    all_of_them = asked.topics is None or (version == 0 and not asked.topics)
+    if asked.topics is not None and not all_of_them:
+        names = tuple(topic.name for topic in asked.topics if topic.name is not None)
+        ids = tuple(topic.topic_id for topic in asked.topics if topic.topic_id is not None)
+        if version < _FIRST_WITH_IDS and len(names) < len(asked.topics):
+            raise UnsupportedVersion("this version asks for topics by name")
+        if ids:
+            names = ()  # as Kafka has it: whoever asks by id asks by nothing else
+    return Metadata(
+        names,
+        asked.allow_auto_topic_creation,
+        ids,
+        asked.cluster_operations,
+        asked.topic_operations,
+    )
 
 
 _REQUEST: Final = row(
@@ -74,8 +84,8 @@ _REQUEST: Final = row(
         nullable_from=1,
     ),
     Field("allow_auto_topic_creation", Scalar.BOOL, since=4, default=True),
-    Field("cluster_operations", Scalar.BOOL, since=8, until=10, bound=False, default=False),
-    Field("topic_operations", Scalar.BOOL, since=8, bound=False, default=False),
+    Field("cluster_operations", Scalar.BOOL, since=8, until=10, default=False),
+    Field("topic_operations", Scalar.BOOL, since=8, default=False),
     into=_Asked,
 )
 
@@ -94,7 +104,7 @@ _PARTITION: Final = row(
     Field("leader_epoch", Scalar.INT32, since=7, default=-1),
     Field("replicas", Array(Scalar.INT32)),
     Field("in_sync_replicas", Array(Scalar.INT32)),
-    Field("offline_replicas", Array(Scalar.INT32), since=5, bound=False, default=()),
+    Field("offline_replicas", Array(Scalar.INT32), since=5),
     into=PartitionMetadata,
 )
 
@@ -104,7 +114,7 @@ _TOPIC: Final = row(
     Field("topic_id", Scalar.UUID, since=10, default=None),
     Field("is_internal", Scalar.BOOL, since=1, default=False),
     Field("partitions", Array(_PARTITION)),
-    Field("operations", Scalar.INT32, since=8, bound=False, default=_NOT_ASKED),
+    Field("operations", Scalar.INT32, since=8),
     into=TopicMetadata,
 )
 
@@ -114,7 +124,8 @@ _RESPONSE: Final = row(
     Field("cluster_id", Scalar.STRING, since=2, nullable_from=2, default=""),
     Field("controller_id", Scalar.INT32, since=1, default=-1),
     Field("topics", Array(_TOPIC)),
-    Field("operations", Scalar.INT32, since=8, until=10, bound=False, default=_NOT_ASKED),
+    Field("operations", Scalar.INT32, since=8, until=10),
+    Field("error", Scalar.INT16, since=13),
     into=MetadataResult,
 )
 
@@ -122,7 +133,7 @@ API: Final = Api(
     key=3,
     name="Metadata",
     lowest=0,
-    highest=12,
+    highest=13,
     flexible_from=9,
     request=_REQUEST,
     response=_RESPONSE,

@@ -9,6 +9,7 @@ Why each version exists:
 7  static members (KIP-345).
 8  flexible (KIP-482).
 9  the new consumer protocol's members may commit too (KIP-848); nothing changes on the wire.
+10 topics by id (KIP-848).
 """
 
 from typing import Final
@@ -40,7 +41,8 @@ _REQUEST: Final = row(
         "topics",
         Array(
             row(
-                Field("name", Scalar.STRING),
+                Field("name", Scalar.STRING, until=9, default=""),
+                Field("topic_id", Scalar.UUID, since=10, default=None),
                 Field("partitions", Array(_PARTITION)),
                 into=CommitTopic,
             )
@@ -55,7 +57,8 @@ _RESPONSE: Final = row(
         "topics",
         Array(
             row(
-                Field("name", Scalar.STRING),
+                Field("name", Scalar.STRING, until=9, default=""),
+                Field("topic_id", Scalar.UUID, since=10, default=None),
                 Field(
                     "partitions",
                     Array(row(Field("index", Scalar.INT32), Field("error", Scalar.INT16))),
@@ -71,7 +74,7 @@ API: Final = Api(
     key=8,
     name="OffsetCommit",
     lowest=2,
-    highest=9,
+    highest=10,
     flexible_from=8,
     request=_REQUEST,
     response=_RESPONSE,

@@ -13,11 +13,13 @@ Why each version exists:
 10 the current leader beside NOT_LEADER_OR_FOLLOWER (KIP-951), a tagged field.
 11 transactions without a separate verification (KIP-890).
 12 the client understands a producer epoch that the broker bumps (KIP-890).
+13 topics by id (KIP-516).
 """
 
 from typing import Final
 
 from appliance.limits import MAX_FRAME_BYTES
+from appliance.wire.kafka.apis.leader import ENDPOINT, LEADER
 from appliance.wire.kafka.schema import Api, Array, Field, Scalar, row
 from appliance.wire.requests import (
     Produce,
@@ -36,7 +38,8 @@ _REQUEST: Final = row(
         "topics",
         Array(
             row(
-                Field("name", Scalar.STRING),
+                Field("name", Scalar.STRING, until=12, default=""),
+                Field("topic_id", Scalar.UUID, since=13, default=None),
                 Field(
                     "partitions",
                     Array(
@@ -64,7 +67,8 @@ _RESPONSE: Final = row(
         "topics",
         Array(
             row(
-                Field("name", Scalar.STRING),
+                Field("name", Scalar.STRING, until=12, default=""),
+                Field("topic_id", Scalar.UUID, since=13, default=None),
                 Field(
                     "partitions",
                     Array(
@@ -82,6 +86,7 @@ _RESPONSE: Final = row(
                                 default=(),
                             ),
                             Field("message", Scalar.STRING, since=8, nullable_from=8),
+                            Field("leader", LEADER, since=10, tag=0, default=None),
                             into=ProducedPartition,
                         )
                     ),
@@ -91,6 +96,7 @@ _RESPONSE: Final = row(
         ),
     ),
     Field("throttle_time_ms", Scalar.INT32),
+    Field("endpoints", Array(ENDPOINT), since=10, tag=0, default=()),
     into=ProduceResult,
 )
 
@@ -98,7 +104,7 @@ API: Final = Api(
     key=0,
     name="Produce",
     lowest=3,
-    highest=12,
+    highest=13,
     flexible_from=9,
     request=_REQUEST,
     response=_RESPONSE,
