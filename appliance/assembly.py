@@ -11,7 +11,7 @@ import gc
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import structlog
@@ -44,6 +44,9 @@ from appliance.types import ClusterId, PartitionId
 from appliance.wire.kafka import codec as kafka
 from appliance.wire.kafka.batch import stamp
 from appliance.wire.native import codec as native
+
+if TYPE_CHECKING:
+    from appliance.keys.vault_settings import VaultLogin
 
 AUDIT_JOURNAL: Final = PartitionId(UUID("00000000-0000-8000-8000-000000000003"))
 """A fixed id of version 8 (RFC 9562), which no random id can be."""
@@ -294,7 +297,13 @@ async def _keys(
     if keys.vault is None:
         raise InvariantViolation("a configuration has the table of its provider")
     provider = _vault(keys.vault, config.node.cluster)
-    leased = LeasedKeys(provider, SystemClock(), report=control.on_keys)
+    leased = LeasedKeys(
+        provider,
+        SystemClock(),
+        lease_s=keys.vault.lease_s,
+        spares=keys.vault.spare_data_keys,
+        report=control.on_keys,
+    )
     await nursery.start(leased.run)
     return NodeKeys(leased, partial(leased.until_sealed, config.node.domain))
 
@@ -306,16 +315,35 @@ def _vault(vault: VaultKeys, cluster: ClusterId) -> KeyProvider:
     settings = VaultSettings(
         address=vault.address,
         ca_file=vault.ca,
-        role_id=vault.role_id,
-        secret_id_file=vault.secret_id_file,
         cluster=cluster,
+        login=_login(vault),
         transit_mount=vault.transit_mount,
-        login_mount=vault.login_mount,
         key_prefix=vault.key_prefix,
         namespace=vault.namespace,
         key_exchange=vault.key_exchange,
     )
     return VaultProvider(settings, SystemClock())
+
+
+def _login(vault: VaultKeys) -> "VaultLogin":
+    from appliance.keys import vault_settings as logins  # noqa: PLC0415 - see `_keys`
+
+    if (role := vault.approle) is not None:
+        return logins.AppRoleLogin(
+            role_id=role.role_id,
+            secret_id_file=role.secret_id_file,
+            wrapping_token_file=role.wrapping_token_file,
+            mount=role.mount,
+        )
+    if (account := vault.kubernetes) is not None:
+        return logins.KubernetesLogin(
+            role=account.role, token_file=account.token_file, mount=account.mount
+        )
+    if (pair := vault.certificate) is not None:
+        return logins.CertificateLogin(
+            certificate=pair.certificate, key=pair.key, role=pair.role, mount=pair.mount
+        )
+    raise InvariantViolation("a configuration has one login to Vault")
 
 
 def _tls(config: NodeConfig) -> ServerContexts:

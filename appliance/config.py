@@ -123,23 +123,60 @@ class TLSSettings(Section, frozen=True):
     key_exchange: KeyExchange = "preferred"
 
 
+class AppRoleKeys(Section, frozen=True):
+    """`[keys.vault.approle]`: a role id, and the secret id in a file."""
+
+    role_id: Text
+    secret_id_file: Path
+    wrapping_token_file: Path | None = None
+    """Holds a response-wrapping token instead; `secret_id_file` is then written, in memory."""
+    mount: MountName = "approle"
+
+
+class KubernetesKeys(Section, frozen=True):
+    """`[keys.vault.kubernetes]`: the pod's service account."""
+
+    role: Text
+    token_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+    mount: MountName = "kubernetes"
+
+
+class CertificateKeys(Section, frozen=True):
+    """`[keys.vault.certificate]`: a TLS client certificate."""
+
+    certificate: Path
+    key: Path
+    role: Text | None = None
+    mount: MountName = "cert"
+
+
 class VaultKeys(Section, frozen=True):
-    """`[keys.vault]`: the Transit mount of Vault or OpenBao, and the AppRole of this node."""
+    """`[keys.vault]`: the Transit mount of Vault or OpenBao, and one way to log in to it."""
 
     address: str
     ca: Path
-    role_id: Text
-    secret_id_file: Path
+    approle: AppRoleKeys | None = None
+    kubernetes: KubernetesKeys | None = None
+    certificate: CertificateKeys | None = None
     transit_mount: MountName = "transit"
-    login_mount: MountName = "approle"
     key_prefix: KeyPrefix = "memorystreamer-"
     namespace: Text | None = None
     key_exchange: KeyExchange = "required"
+    lease_s: Annotated[int, Meta(ge=60, le=7 * 86_400)] = 3600
+    """How long the node goes on without Vault, and a revoked one at most."""
+    spare_data_keys: Annotated[int, Meta(ge=0, le=4096)] = 64
+    """Data keys held ahead for each key domain: so many logs can be made while Vault is away."""
 
     def __post_init__(self) -> None:
-        """Refuses an address that would carry keys in the clear."""
+        """Refuses an address that would carry keys in the clear, and unclear logins."""
         if _HTTPS.fullmatch(self.address) is None:
             raise ValueError("'address' must be https://host:port, it carries data keys")
+        logins = (self.approle, self.kubernetes, self.certificate)
+        if sum(login is not None for login in logins) != 1:
+            raise ValueError(
+                "add one of the tables [keys.vault.approle], [keys.vault.kubernetes] and"
+                " [keys.vault.certificate], and not two"
+            )
 
 
 class LocalKeys(Section, frozen=True):

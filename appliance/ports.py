@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from appliance.errors import KeyProviderError
 from appliance.types import (
     Buffer,
     ClusterId,
@@ -101,11 +102,29 @@ class DataKey(msgspec.Struct, frozen=True):
     wrapped: WrappedKey
 
 
+class WrapAt(msgspec.Struct, frozen=True):
+    """A wrap and the place that it was made for."""
+
+    place: KeyPlace
+    wrapped: WrappedKey
+
+
+class DomainStatus(msgspec.Struct, frozen=True):
+    """A domain's key: wraps are made under its newest version, and opened from the oldest on."""
+
+    newest_version: int
+    oldest_version: int
+
+
 class KeyHealth(msgspec.Struct, frozen=True):
-    """Whether the provider serves now, and if not, what an operator should do, without secrets."""
+    """Whether the provider serves now, and if not, what an operator should do, without secrets.
+
+    An alarm is a failure that means that somebody else may hold what was meant for this node.
+    """
 
     serving: bool
     advice: str = ""
+    alarm: bool = False
 
 
 class KeyProvider(Protocol):
@@ -129,8 +148,58 @@ class KeyProvider(Protocol):
         """The key in a wrap made for this very place."""
         ...
 
+    async def unwrap_all(self, wraps: Sequence[WrapAt]) -> list[SecretKey | KeyProviderError]:
+        """The keys in many wraps, in order; one that does not open is an error among the others.
+
+        Raises KeysUnavailable, KeysRefused when the provider answers for none.
+        """
+        ...
+
+    async def rewrap_all(self, wraps: Sequence[WrapAt]) -> list[WrappedKey | KeyProviderError]:
+        """The same keys, wrapped under the newest version of their domain's key; as `unwrap_all`.
+
+        Who keeps a new wrap opens it and compares the commitment first.
+        """
+        ...
+
+    async def status(self, domain: KeyDomainId) -> DomainStatus:
+        """The versions of a domain's key, asked of the provider now. Raises KeyGone."""
+        ...
+
+    def epoch(self, domain: KeyDomainId) -> int:
+        """The key epoch that new data keys of a domain belong to, as last heard; makes no call."""
+        ...
+
+    def version_of(self, wrapped: WrappedKey) -> int:
+        """The version of the key that a wrap was made under. Raises WrongKey."""
+        ...
+
+    def forget(self, domain: KeyDomainId) -> None:
+        """Wipes every key of a domain that is held, spares included."""
+        ...
+
     async def health(self) -> KeyHealth:
         """Whether keys can be made and unwrapped now."""
+        ...
+
+
+class KeyCustodian(Protocol):
+    """What a key-custodian's own, short-lived token may do, and a node's login never."""
+
+    async def status(self, domain: KeyDomainId) -> DomainStatus:
+        """The versions of a domain's key. Raises KeyGone."""
+        ...
+
+    async def rotate(self, domain: KeyDomainId) -> DomainStatus:
+        """Gives a domain's key a new version, which new wraps are made under."""
+        ...
+
+    async def retire(self, domain: KeyDomainId, oldest_version: int) -> DomainStatus:
+        """Has wraps of versions before `oldest_version` refused from here on."""
+        ...
+
+    async def destroy(self, domain: KeyDomainId) -> None:
+        """Deletes a domain's key for good; returns when reading it says that it is gone."""
         ...
 
 

@@ -100,10 +100,10 @@ class HeldDomain:
         slot, made = self._spares.popleft()
         return spare.spend(made, slot, place)
 
-    def follow(self, place: KeyPlace) -> None:
+    def follow(self, epoch: int) -> None:
         """Takes over a newer epoch: spares and canary of the one before are dropped."""
-        if place.epoch > self.model.epoch:
-            self.model = place
+        if epoch > self.model.epoch:
+            self.model = msgspec.structs.replace(self.model, epoch=epoch)
             self.canary = None
             self._drop_spares()
 

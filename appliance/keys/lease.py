@@ -18,7 +18,7 @@ Who holds a key that came from here (a log, a journal) keeps its copy: the node 
 import hashlib
 import math
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from functools import partial
 from typing import TypeVar
@@ -30,12 +30,23 @@ import trio
 from appliance.errors import KeyGone, KeyProviderError, KeysRefused, KeysUnavailable, WrongKey
 from appliance.keys import spare
 from appliance.keys.held import Canary, HeldDomain
-from appliance.ports import Clock, DataKey, KeyHealth, KeyPlace, KeyProvider, SecretKey, WrappedKey
+from appliance.ports import (
+    Clock,
+    DataKey,
+    DomainStatus,
+    KeyHealth,
+    KeyPlace,
+    KeyProvider,
+    SecretKey,
+    WrapAt,
+    WrappedKey,
+)
 from appliance.types import KeyDomainId, PartitionId
 
 LEASE_S = 3600.0
 """How long a node goes on without its provider; also how long a revoked node may go on."""
-RENEW_S = 60.0
+RENEW_S = 20.0
+"""Between looks at each domain's key: so soon is a rotation noticed, and a key that is gone."""
 RETRY_S = 5.0
 SPARES = 64
 """Data keys held ahead for each domain: so many partitions can be made while Vault is away."""
@@ -92,6 +103,7 @@ class LeasedKeys:
         self._domains: dict[KeyDomainId, HeldDomain] = {}
         self._reported = Report(Standing.SERVING)
         self._away = False
+        self._sealed: set[KeyDomainId] = set()
         self._changed = trio.Event()
         self._work = trio.Event()
 
@@ -135,6 +147,68 @@ class LeasedKeys:
         held.remember(place, wrapped, secret)
         return secret
 
+    async def unwrap_all(self, wraps: Sequence[WrapAt]) -> list[SecretKey | KeyProviderError]:
+        """See `ports.KeyProvider`; only what is not held costs a call."""
+        outcomes: list[SecretKey | KeyProviderError | None] = []
+        for wrap in wraps:
+            held = self._held(wrap.place)
+            leased = held.leased(self._now())
+            outcomes.append(held.recall(wrap.place, wrap.wrapped) if leased else None)
+        missing = [number for number, outcome in enumerate(outcomes) if outcome is None]
+        if missing:
+            opened = await self._open_all([wraps[number] for number in missing])
+            for number, outcome in zip(missing, opened, strict=True):
+                outcomes[number] = outcome
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    async def rewrap_all(self, wraps: Sequence[WrapAt]) -> list[WrappedKey | KeyProviderError]:
+        """See `ports.KeyProvider`; of a spare's wrap, the spare is wrapped anew."""
+        inner = await self._provider.rewrap_all([spare.inner_at(wrap) for wrap in wraps])
+        return [
+            spare.rewrapped(wrap.wrapped, outcome)
+            if isinstance(outcome, WrappedKey) and spare.is_spare(wrap.wrapped)
+            else outcome
+            for wrap, outcome in zip(wraps, inner, strict=True)
+        ]
+
+    async def status(self, domain: KeyDomainId) -> DomainStatus:
+        """See `ports.KeyProvider`; a newer version is followed from here on.
+
+        It earns no lease: only a wrap that opens proves that this is the Vault that made it.
+        """
+        held = self._domains.get(domain)
+        try:
+            status = await self._provider.status(domain)
+        except KeyGone:
+            if held is not None:
+                self._seal(held)
+            raise
+        if held is not None:
+            held.follow(self._provider.epoch(domain))
+        return status
+
+    def epoch(self, domain: KeyDomainId) -> int:
+        """See `ports.KeyProvider`."""
+        held = self._domains.get(domain)
+        return self._provider.epoch(domain) if held is None else held.model.epoch
+
+    def version_of(self, wrapped: WrappedKey) -> int:
+        """See `ports.KeyProvider`."""
+        return self._provider.version_of(spare.inner_of(wrapped))
+
+    def forget(self, domain: KeyDomainId) -> None:
+        """See `ports.KeyProvider`."""
+        held = self._domains.pop(domain, None)
+        if held is not None:
+            held.wipe()
+        self._sealed.discard(domain)
+        self._provider.forget(domain)
+
+    def left_s(self, domain: KeyDomainId) -> float:
+        """What remains of a domain's lease, in seconds; 0 when there is none."""
+        held = self._domains.get(domain)
+        return max(0.0, held.lease_end - self._now()) if held is not None else 0.0
+
     async def health(self) -> KeyHealth:
         """The provider's own health: a node that lives on its lease is told so by `report`."""
         return await self._provider.health()
@@ -164,10 +238,17 @@ class LeasedKeys:
             with trio.move_on_after(max(left_s, 0.0)):
                 await changed.wait()
 
+    async def next_sealed(self) -> KeyDomainId:
+        """The next domain whose lease has ended, or whose key is gone: its keys are wiped."""
+        while not self._sealed:
+            await self._changed.wait()
+        return self._sealed.pop()
+
     async def _pass(self) -> bool:
         """Renews what is due; False when something is to be tried again soon."""
         settled, reason = True, ""
         for held in list(self._domains.values()):
+            self._watch(held)
             try:
                 await self._renew(held)
             except KeyGone as failure:
@@ -180,9 +261,22 @@ class LeasedKeys:
         self._tell(reason)
         return settled
 
+    def _watch(self, held: HeldDomain) -> None:
+        """Notes the end of a lease."""
+        was_leased = held.lease_end != -math.inf
+        if was_leased and not held.leased(self._now()):
+            self._seal(held)
+
+    def _seal(self, held: HeldDomain) -> None:
+        held.wipe()
+        self._sealed.add(held.model.domain)
+        self._notify()
+
     async def _renew(self, held: HeldDomain) -> None:
         """Makes or unwraps the canary, if that is due, and fetches the spares that are missing."""
         due = held.lease_end - self._now() <= self._lease_s - self._renew_s
+        if due or self._away or held.estranged:
+            await self.status(held.model.domain)
         if held.canary is None:
             held.canary = await self._new_canary(held)
         elif due or self._away or held.estranged:
@@ -216,12 +310,12 @@ class LeasedKeys:
         try:
             result = await call()
         except KeyGone:
-            held.wipe()
-            self._notify()
+            self._seal(held)
             raise
         if held.lease_end == -math.inf:
             self._work.set()
         held.lease_end = max(held.lease_end, asked_at + self._lease_s)
+        held.follow(self._provider.epoch(held.model.domain))
         self._notify()
         if self._away:
             self._away = False
@@ -233,8 +327,8 @@ class LeasedKeys:
     def _held(self, place: KeyPlace) -> HeldDomain:
         held = self._domains.get(place.domain)
         if held is None:
-            held = self._domains[place.domain] = HeldDomain(place)
-        held.follow(place)
+            model = msgspec.structs.replace(place, epoch=self._provider.epoch(place.domain))
+            held = self._domains[place.domain] = HeldDomain(model)
         return held
 
     async def _open(self, place: KeyPlace, wrapped: WrappedKey) -> SecretKey:
@@ -244,6 +338,20 @@ class LeasedKeys:
         parts = spare.parse(place, wrapped)
         opened = await self._provider.unwrap(parts.slot, parts.inner)
         return spare.reopen(opened, parts, place)
+
+    async def _open_all(self, wraps: Sequence[WrapAt]) -> list[SecretKey | KeyProviderError]:
+        """Unwraps at the provider; keeps what opens, and seals the domains whose key is gone."""
+        opened = await self._provider.unwrap_all([spare.inner_at(wrap) for wrap in wraps])
+        outcomes: list[SecretKey | KeyProviderError] = []
+        for wrap, answer in zip(wraps, opened, strict=True):
+            held = self._held(wrap.place)
+            outcome = spare.reopened(answer, wrap) if isinstance(answer, SecretKey) else answer
+            if isinstance(outcome, SecretKey) and held.leased(self._now()):
+                held.remember(wrap.place, wrap.wrapped, outcome)
+            if isinstance(outcome, KeyGone):
+                self._seal(held)
+            outcomes.append(outcome)
+        return outcomes
 
     def _check_not_estranged(self, held: HeldDomain) -> None:
         """Raises KeysRefused while the canary does not open: new data must not rest on that key."""
@@ -257,7 +365,9 @@ class LeasedKeys:
         if not held.leased(self._now()):
             return None
         made = held.spend_spare(place)
-        if made is not None:
+        if made is None:
+            self._tell("no spare data key is left: what needs a new one waits for the provider")
+        else:
             held.remember(place, made.wrapped, made.secret)
         return made
 

@@ -15,7 +15,7 @@ file and the passphrase has the keys for ever: nothing here can be revoked.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 from uuid import UUID
@@ -25,11 +25,25 @@ import trio
 from argon2.low_level import Type, hash_secret_raw
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 
-from appliance.errors import ConfigurationError, KeyGone, KeysRefused, WrongKey
+from appliance.errors import (
+    ConfigurationError,
+    KeyGone,
+    KeyProviderError,
+    KeysRefused,
+    WrongKey,
+)
 from appliance.keys import place as places
 from appliance.keys import sealing
 from appliance.keys.keystore_file import KeystoreFile, PathKeystoreFile
-from appliance.ports import DataKey, KeyHealth, KeyPlace, SecretKey, WrappedKey
+from appliance.ports import (
+    DataKey,
+    DomainStatus,
+    KeyHealth,
+    KeyPlace,
+    SecretKey,
+    WrapAt,
+    WrappedKey,
+)
 from appliance.types import KeyDomainId
 
 PROVIDER = "local"
@@ -148,6 +162,44 @@ class LocalKeystore:
         if opened is None:
             raise WrongKey(f"a wrapped key of partition {place.partition} does not open here")
         return opened
+
+    async def unwrap_all(self, wraps: Sequence[WrapAt]) -> list[SecretKey | KeyProviderError]:
+        """See `ports.KeyProvider`."""
+        outcomes: list[SecretKey | KeyProviderError] = []
+        for wrap in wraps:
+            try:
+                outcomes.append(await self.unwrap(wrap.place, wrap.wrapped))
+            except KeyProviderError as error:
+                outcomes.append(error)
+        return outcomes
+
+    async def rewrap_all(self, wraps: Sequence[WrapAt]) -> list[WrappedKey | KeyProviderError]:
+        """Refused: a domain's key has one version here."""
+        await trio.lowlevel.checkpoint()
+        raise KeysRefused(
+            "a local keystore has one version of each key, so there is nothing to re-wrap under: "
+            "use Vault or OpenBao to rotate keys"
+        )
+
+    async def status(self, domain: KeyDomainId) -> DomainStatus:
+        """See `ports.KeyProvider`: always the first version."""
+        await trio.lowlevel.checkpoint()
+        self._domain(domain)
+        return DomainStatus(1, 1)
+
+    def epoch(self, domain: KeyDomainId) -> int:
+        """See `ports.KeyProvider`."""
+        return 1
+
+    def version_of(self, wrapped: WrappedKey) -> int:
+        """See `ports.KeyProvider`."""
+        return 1
+
+    def forget(self, domain: KeyDomainId) -> None:
+        """See `ports.KeyProvider`; the file and the passphrase still open it."""
+        held = self._domains.pop(domain, None)
+        if held is not None:
+            held.wipe()
 
     async def health(self) -> KeyHealth:
         """An open keystore serves."""

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from appliance.crypto.keyring import COMMITMENT_BYTES, check_commitment, commitment
 from appliance.errors import WrongKey
 from appliance.keys import place as places
-from appliance.ports import DataKey, KeyPlace, SecretKey, WrappedKey
+from appliance.ports import DataKey, KeyPlace, SecretKey, WrapAt, WrappedKey
 from appliance.types import PartitionId
 
 _VERSION = b"\x01"
@@ -67,6 +67,40 @@ def parse(place: KeyPlace, wrapped: WrappedKey) -> SpareWrap:
         raise WrongKey("this is not a spare key's wrap")
     slot = msgspec.structs.replace(place, partition=PartitionId(UUID(bytes=head[1:17])))
     return SpareWrap(slot, WrappedKey(wrapped.provider.removeprefix(_PREFIX), inner), head[17:])
+
+
+def inner_of(wrapped: WrappedKey) -> WrappedKey:
+    """The provider's own wrap in a spare's; any other as it is."""
+    if not is_spare(wrapped):
+        return wrapped
+    return WrappedKey(wrapped.provider.removeprefix(_PREFIX), wrapped.ciphertext[_HEAD_BYTES:])
+
+
+def inner_at(wrap: WrapAt) -> WrapAt:
+    """What the provider itself wrapped: of a spare's wrap, the spare at its slot.
+
+    A wrap that is no spare's, or a malformed one, stays as it is: the provider refuses it.
+    """
+    if not is_spare(wrap.wrapped) or len(wrap.wrapped.ciphertext) <= _HEAD_BYTES:
+        return wrap
+    slot = PartitionId(UUID(bytes=wrap.wrapped.ciphertext[1:17]))
+    place = msgspec.structs.replace(wrap.place, partition=slot)
+    return WrapAt(place, inner_of(wrap.wrapped))
+
+
+def reopened(opened: SecretKey, wrap: WrapAt) -> SecretKey | WrongKey:
+    """The data key itself, derived from a spare where the wrap is a spare's."""
+    if not is_spare(wrap.wrapped):
+        return opened
+    try:
+        return reopen(opened, parse(wrap.place, wrap.wrapped), wrap.place)
+    except WrongKey as error:
+        return error
+
+
+def rewrapped(wrapped: WrappedKey, inner: WrappedKey) -> WrappedKey:
+    """The same spare's wrap around another wrap of the same spare."""
+    return WrappedKey(_PREFIX + inner.provider, wrapped.ciphertext[:_HEAD_BYTES] + inner.ciphertext)
 
 
 def reopen(opened: SecretKey, spare: SpareWrap, place: KeyPlace) -> SecretKey:

@@ -1,58 +1,57 @@
-"""Data keys from Vault's Transit, or OpenBao's; the only module that knows hvac.
+"""Data keys from Vault's Transit, or OpenBao's.
 
 Rules (DESIGN section 6):
-- a wrap is bound to its place by Transit's derivation `context`, never by `associated_data`;
+- a wrap is bound to its place by Transit's derivation `context`;
 - host, mount and key name come from the settings and a UUID, never from bytes of a data directory;
-- no exception of hvac, requests or urllib3 leaves this module, as text, cause or context: after a
-  failed call it may hold a reply, and a reply may hold keys. A call in the worker thread therefore
-  returns a `Failure` as a value, and what is raised is raised outside every `except`;
-- causes are told apart by status and by reading the key, never by Vault's message;
-- hvac blocks, so calls run in worker threads, a few at a time, and are bounded in time.
+- causes are told apart by status and by reading the key, never by Vault's message; nothing that a
+  library raised leaves `vault_calls`;
+- a call is tried again, jittered, while Vault is away, and after one fresh login when refused.
 
 Each key passes through an immutable `str` in requests, JSON and hvac on its way here; those copies
 cannot be wiped.
 """
 
-import base64
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
-import hvac
-import msgspec
-import requests
 import trio
-import urllib3
 
-from appliance.errors import KeyGone, KeysRefused, KeysUnavailable, WrongKey
+from appliance.errors import KeyGone, KeyProviderError, KeysRefused, KeysUnavailable, WrongKey
 from appliance.keys import place as places
-from appliance.keys.vault_login import Failure, Grant, Login, passing
-from appliance.keys.vault_replies import (
-    DataKeyReply,
-    DecryptReply,
-    KeyReply,
-    LoginReply,
-    wrap_text,
-)
-from appliance.keys.vault_settings import VaultSettings
+from appliance.keys import vault_logins
+from appliance.keys.vault_calls import CALLS_AT_ONCE, VaultClient
+from appliance.keys.vault_failures import ALARMS, Failure, advice, passing, refused
+from appliance.keys.vault_login import Grant, Login
+from appliance.keys.vault_replies import KeyState, version_of, wrap_text
+from appliance.keys.vault_settings import CertificateLogin, VaultSettings
 from appliance.keys.vault_tls import pinned_session
-from appliance.ports import Clock, DataKey, KeyHealth, KeyPlace, SecretKey, WrappedKey
+from appliance.keys.vault_transit import MAX_BATCH, Transit, Wrap
+from appliance.ports import (
+    Clock,
+    DataKey,
+    DomainStatus,
+    KeyHealth,
+    KeyPlace,
+    SecretKey,
+    WrapAt,
+    WrappedKey,
+)
 from appliance.types import KeyDomainId
 
-__all__ = ["VaultProvider", "VaultSettings"]
-
-CALLS_AT_ONCE = 4
 ATTEMPTS = 3
-CONNECT_S, READ_S = 2.0, 5.0
 FIRST_PAUSE_S = 0.05
 KEY_CHECK_S = 600
 """How long a key's settings are taken for unchanged."""
 
 Answer = TypeVar("Answer")
+Batch = Callable[[str, Sequence[Wrap]], list[Answer | None] | Failure]
+"""A call for up to MAX_BATCH wraps of one key."""
 
 
 class VaultProvider:
-    """A `ports.KeyProvider` on one Transit mount, for one cluster, logged in by AppRole."""
+    """A `ports.KeyProvider` on one Transit mount, for one cluster."""
 
     def __init__(
         self,
@@ -61,19 +60,24 @@ class VaultProvider:
         *,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        """Calls nothing yet. Raises ConfigurationError when the authority's file is unusable."""
-        session = pinned_session(settings.ca_file, settings.key_exchange, connections=CALLS_AT_ONCE)
+        """Calls nothing yet. Raises ConfigurationError when a TLS file is unusable."""
+        login = settings.login
+        pair = (login.certificate, login.key) if isinstance(login, CertificateLogin) else None
+        session = pinned_session(
+            settings.ca_file, settings.key_exchange, connections=CALLS_AT_ONCE, certificate=pair
+        )
         self._settings = settings
         self._clock = clock
         self._random_bytes = random_bytes
-        self._calls = _Calls(settings, session)
-        self._login = Login(self._calls, clock)
+        self._client = VaultClient(settings, session)
+        self._transit = Transit(self._client, settings.transit_mount)
+        self._login = Login(_LoginCalls(self._client, settings), clock)
         self._checked: dict[KeyDomainId, float] = {}
+        self._versions: dict[KeyDomainId, int] = {}
 
     async def create_domain(self, domain: KeyDomainId) -> None:
         """See `ports.KeyProvider`; the key that was there before is checked like a new one."""
-        name = self._settings.key_name(domain)
-        outcome = await self._ask(lambda: self._calls.create_key(name))
+        outcome = await self._ask(partial(self._transit.create_key, self._name(domain)))
         if isinstance(outcome, Failure):
             raise KeysRefused(f"Vault does not make the key of domain {domain}: see the policy")
         await self._check_key(domain)
@@ -82,8 +86,8 @@ class VaultProvider:
         """See `ports.KeyProvider`. Raises KeyGone when the domain has no key."""
         self._check_cluster(place)
         await self._check_key_once(place.domain)
-        name, context = self._settings.key_name(place.domain), places.context(place)
-        outcome = await self._ask(lambda: self._calls.data_key(name, context))
+        name, context = self._name(place.domain), places.context(place)
+        outcome = await self._ask(partial(self._transit.data_key, name, context))
         if isinstance(outcome, Failure):
             await self._check_key(place.domain)
             raise KeysRefused(f"Vault makes no data key in domain {place.domain}")
@@ -92,31 +96,59 @@ class VaultProvider:
     async def unwrap(self, place: KeyPlace, wrapped: WrappedKey) -> SecretKey:
         """See `ports.KeyProvider`.
 
-        Raises KeyGone when the domain has no key, and WrongKey when the wrap is not of this place,
-        not of this Vault, or was changed.
+        Raises KeyGone when the domain has no key, KeysRefused when the wrap's version is retired,
+        and WrongKey when the wrap is not of this place, not of this Vault, or was changed.
         """
         self._check_cluster(place)
         text = wrap_text(wrapped)
         await self._check_key_once(place.domain)
-        name, context = self._settings.key_name(place.domain), places.context(place)
-        outcome = await self._ask(lambda: self._calls.decrypt(name, context, text))
+        name, context = self._name(place.domain), places.context(place)
+        outcome = await self._ask(partial(self._transit.decrypt, name, context, text))
         if isinstance(outcome, Failure):
-            await self._check_key(place.domain)
-            raise WrongKey(f"a wrapped key of partition {place.partition} does not open here")
+            state = await self._check_key(place.domain)
+            raise state.explain(place, version_of(wrapped))
         return outcome
+
+    async def unwrap_all(self, wraps: Sequence[WrapAt]) -> list[SecretKey | KeyProviderError]:
+        """See `ports.KeyProvider`; one call for each domain and MAX_BATCH wraps."""
+        return await self._in_batches(wraps, self._transit.decrypt_batch)
+
+    async def rewrap_all(self, wraps: Sequence[WrapAt]) -> list[WrappedKey | KeyProviderError]:
+        """See `ports.KeyProvider`; one call for each domain and MAX_BATCH wraps."""
+        return await self._in_batches(wraps, self._transit.rewrap_batch)
+
+    async def status(self, domain: KeyDomainId) -> DomainStatus:
+        """See `ports.KeyProvider`."""
+        return (await self._check_key(domain)).status
+
+    def epoch(self, domain: KeyDomainId) -> int:
+        """See `ports.KeyProvider`: a key epoch is the version that the domain's key had then."""
+        return self._versions.get(domain, 1)
+
+    def version_of(self, wrapped: WrappedKey) -> int:
+        """See `ports.KeyProvider`."""
+        return version_of(wrapped)
+
+    def forget(self, domain: KeyDomainId) -> None:
+        """See `ports.KeyProvider`; nothing is held here but what is known of the key."""
+        self._checked.pop(domain, None)
+        self._versions.pop(domain, None)
 
     async def health(self) -> KeyHealth:
         """Whether Vault serves and this node can log in; the advice is for an operator."""
-        failure = await self._calls.health()
+        failure = await self._client.run(self._client.health)
         if failure is None:
             failure = await self._login.ensure()
         if failure is None:
             return KeyHealth(serving=True)
-        return KeyHealth(serving=False, advice=self._advice(failure))
+        return KeyHealth(False, advice(failure, self._settings.address), failure in ALARMS)
 
     def close(self) -> None:
         """Closes the connections to Vault."""
-        self._calls.close()
+        self._client.close()
+
+    def _name(self, domain: KeyDomainId) -> str:
+        return self._settings.key_name(domain)
 
     def _check_cluster(self, place: KeyPlace) -> None:
         if place.cluster != self._settings.cluster:
@@ -126,17 +158,76 @@ class VaultProvider:
         if self._clock.monotonic() >= self._checked.get(domain, 0.0):
             await self._check_key(domain)
 
-    async def _check_key(self, domain: KeyDomainId) -> None:
+    async def _check_key(self, domain: KeyDomainId) -> KeyState:
         """Raises KeyGone or KeysRefused unless the domain's key is there and as it must be."""
         self._checked.pop(domain, None)
-        name = self._settings.key_name(domain)
-        outcome = await self._ask(lambda: self._calls.read_key(name))
+        outcome = await self._ask(partial(self._transit.read_key, self._name(domain)))
         if outcome is Failure.MISSING:
-            raise KeyGone(f"Vault has no key of domain {domain}")
+            raise KeyGone(
+                f"Vault has no key of domain {domain}: it was deleted, or this is another "
+                "cluster's Vault"
+            )
         if isinstance(outcome, Failure):
             raise KeysRefused(f"Vault does not let this node read the key of domain {domain}")
-        outcome.data.check(domain)
+        outcome.check(domain)
         self._checked[domain] = self._clock.monotonic() + KEY_CHECK_S
+        self._versions[domain] = outcome.latest_version
+        return outcome
+
+    async def _in_batches(
+        self, wraps: Sequence[WrapAt], call: Batch[Answer]
+    ) -> list[Answer | KeyProviderError]:
+        """Every wrap's answer or error, in order, however the calls were put together."""
+        outcomes: dict[int, Answer | KeyProviderError] = {}
+        waiting: dict[KeyDomainId, list[tuple[int, WrapAt]]] = {}
+        for number, wrap in enumerate(wraps):
+            try:
+                self._check_cluster(wrap.place)
+                wrap_text(wrap.wrapped)
+            except WrongKey as error:
+                outcomes[number] = error
+            else:
+                waiting.setdefault(wrap.place.domain, []).append((number, wrap))
+        for domain, numbered in waiting.items():
+            for start in range(0, len(numbered), MAX_BATCH):
+                part = numbered[start : start + MAX_BATCH]
+                answers = await self._batch(domain, [wrap for _, wrap in part], call)
+                outcomes.update(zip((number for number, _ in part), answers, strict=True))
+        return [outcomes[number] for number in range(len(wraps))]
+
+    async def _batch(
+        self, domain: KeyDomainId, wraps: Sequence[WrapAt], call: Batch[Answer]
+    ) -> list[Answer | KeyProviderError]:
+        """One call; what does not open is explained by the state of the key."""
+        gone: KeyProviderError | None = None
+        try:
+            await self._check_key_once(domain)
+        except KeyGone as error:
+            gone = error
+        if gone is not None:
+            return [gone for _ in wraps]
+        texts = [(places.context(wrap.place), wrap_text(wrap.wrapped)) for wrap in wraps]
+        outcome = await self._ask(partial(call, self._name(domain), texts))
+        answers = [None for _ in wraps] if isinstance(outcome, Failure) else outcome
+        if all(answer is not None for answer in answers):
+            return [answer for answer in answers if answer is not None]
+        return await self._explained(domain, wraps, answers)
+
+    async def _explained(
+        self, domain: KeyDomainId, wraps: Sequence[WrapAt], answers: Sequence[Answer | None]
+    ) -> list[Answer | KeyProviderError]:
+        gone: KeyProviderError | None = None
+        state = KeyState()
+        try:
+            state = await self._check_key(domain)
+        except KeyGone as error:
+            gone = error
+        return [
+            answer
+            if answer is not None
+            else gone or state.explain(wrap.place, version_of(wrap.wrapped))
+            for wrap, answer in zip(wraps, answers, strict=True)
+        ]
 
     async def _ask(self, call: Callable[[], Answer | Failure]) -> Answer | Failure:
         """One call, tried again while Vault is away, and after one fresh login when refused.
@@ -151,9 +242,9 @@ class VaultProvider:
             if not passing(outcome):
                 break
         if passing(outcome):
-            raise KeysUnavailable(self._advice(outcome))
-        if outcome is Failure.REFUSED or outcome is Failure.LOGIN_UNREADABLE:
-            raise KeysRefused(self._advice(outcome))
+            raise KeysUnavailable(advice(outcome, self._settings.address))
+        if refused(outcome):
+            raise KeysRefused(advice(outcome, self._settings.address))
         return outcome
 
     async def _ask_logged_in(self, call: Callable[[], Answer | Failure]) -> Answer | Failure:
@@ -161,15 +252,11 @@ class VaultProvider:
         if failure is not None:
             return failure
         generation = self._login.generation
-        outcome = await self._calls.run(call)
+        outcome = await self._client.run(call)
         if outcome is not Failure.REFUSED:
             return outcome
         failure = await self._login.replace(generation)
-        return failure if failure is not None else await self._calls.run(call)
-
-    def _advice(self, failure: Failure) -> str:
-        """What an operator should do; MISSING and INVALID are the callers' to explain."""
-        return _ADVICE.get(failure, _ADVICE[Failure.AWAY]).format(address=self._settings.address)
+        return failure if failure is not None else await self._client.run(call)
 
     def _pause_s(self, attempt: int) -> float:
         """Doubles, and is jittered between a half and one and a half."""
@@ -177,158 +264,17 @@ class VaultProvider:
         return FIRST_PAUSE_S * 2.0 ** (attempt - 1) * (0.5 + share)
 
 
-_ADVICE: dict[Failure, str] = {
-    Failure.AWAY: "Vault at {address} does not answer: start it, or check address and network",
-    Failure.SEALED: "Vault at {address} is sealed: unseal it",
-    Failure.UNTRUSTED: "Vault at {address} could not be connected to safely: check ca_file, the "
-    "host name in its certificate, and that it offers TLS 1.3 with the configured key_exchange",
-    Failure.REFUSED: "Vault at {address} refuses this node: have a custodian check its AppRole, "
-    "secret id and policy",
-    Failure.LOGIN_UNREADABLE: "secret_id_file cannot be read: restore it to log in to Vault at "
-    "{address}",
-}
+class _LoginCalls:
+    """The calls of `vault_login.LoginCalls`, with their thread."""
 
-
-class _Calls:
-    """The blocking calls: each returns its answer or a Failure, and raises nothing."""
-
-    def __init__(self, settings: VaultSettings, session: requests.Session) -> None:
+    def __init__(self, client: VaultClient, settings: VaultSettings) -> None:
+        self._client = client
         self._settings = settings
-        self._limiter = trio.CapacityLimiter(CALLS_AT_ONCE)
-        self._session = session
-        # An empty token and an explicit `verify` keep hvac from looking into the environment.
-        self._client = hvac.Client(
-            url=settings.address,
-            token="",  # nosec B106 - none, until the login
-            verify=True,
-            timeout=(CONNECT_S, READ_S),
-            allow_redirects=False,
-            session=session,
-            namespace=settings.namespace,
-        )
-        self._transit = self._client.secrets.transit
-        self._mount = settings.transit_mount
-
-    async def run(self, call: Callable[[], Answer | Failure]) -> Answer | Failure:
-        """Runs one of the calls below in a worker thread; leaves it behind when cancelled."""
-        return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._limiter)
-
-    def close(self) -> None:
-        self._session.close()
-
-    # Login: the calls of `vault_login.LoginCalls`, with their thread.
 
     async def login(self) -> Grant | Failure:
-        return _login_failure(await self.run(self._log_in))
+        return await self._client.run(
+            partial(vault_logins.log_in, self._client, self._settings.login)
+        )
 
     async def renew(self) -> Grant | Failure:
-        return await self.run(lambda: _attempt(self._client.auth.token.renew_self, _grant))
-
-    def _log_in(self) -> Grant | Failure:
-        try:
-            secret_id = self._settings.secret_id_file.read_text(encoding="ascii").strip()
-        except (OSError, ValueError):
-            return Failure.LOGIN_UNREADABLE
-        return _attempt(
-            lambda: self._client.auth.approle.login(
-                role_id=self._settings.role_id,
-                secret_id=secret_id,
-                mount_point=self._settings.login_mount,
-            ),
-            _grant,
-        )
-
-    # Transit. `_attempt` reads each reply within its `try`.
-
-    def create_key(self, name: str) -> bool | Failure:
-        return _attempt(
-            lambda: self._transit.create_key(name=name, derived=True, mount_point=self._mount),
-            lambda _: True,
-        )
-
-    def read_key(self, name: str) -> KeyReply | Failure:
-        """`derived=true` in the query satisfies a policy that requires it of every request."""
-        return _attempt(
-            lambda: self._client.adapter.get(
-                f"/v1/{self._mount}/keys/{name}", params={"derived": "true"}
-            ),
-            lambda reply: msgspec.convert(reply, KeyReply),
-        )
-
-    def data_key(self, name: str, context: bytes) -> DataKey | Failure:
-        return _attempt(
-            lambda: self._transit.generate_data_key(
-                name=name,
-                key_type="plaintext",
-                context=_base64(context),
-                bits=256,
-                mount_point=self._mount,
-            ),
-            lambda reply: msgspec.convert(reply, DataKeyReply).data_key(),
-        )
-
-    def decrypt(self, name: str, context: bytes, ciphertext: str) -> SecretKey | Failure:
-        return _attempt(
-            lambda: self._transit.decrypt_data(
-                name=name,
-                ciphertext=ciphertext,
-                context=_base64(context),
-                mount_point=self._mount,
-            ),
-            lambda reply: msgspec.convert(reply, DecryptReply).secret(),
-        )
-
-    async def health(self) -> Failure | None:
-        """None when Vault is unsealed and answers, be it as a standby."""
-        outcome = await self.run(
-            lambda: _attempt(
-                lambda: self._client.sys.read_health_status(method="GET", standby_ok=True),
-                lambda reply: not isinstance(reply, requests.Response),
-            )
-        )
-        if isinstance(outcome, Failure):
-            return outcome
-        return None if outcome else Failure.SEALED
-
-
-def _attempt(call: Callable[[], object], read: Callable[[object], Answer]) -> Answer | Failure:
-    """Calls, reads the reply, and turns whatever a library raises into a Failure."""
-    try:
-        return read(call())
-    except (hvac.exceptions.Forbidden, hvac.exceptions.Unauthorized):
-        return Failure.REFUSED
-    except hvac.exceptions.InvalidPath:
-        return Failure.MISSING
-    except hvac.exceptions.InvalidRequest:
-        return Failure.INVALID
-    except (hvac.exceptions.VaultDown, hvac.exceptions.VaultNotInitialized):
-        return Failure.SEALED
-    except requests.exceptions.SSLError:
-        return Failure.UNTRUSTED
-    except (
-        hvac.exceptions.VaultError,
-        requests.RequestException,
-        urllib3.exceptions.HTTPError,
-        msgspec.MsgspecError,
-        LookupError,
-        TypeError,
-        ValueError,
-        OSError,
-    ):
-        return Failure.AWAY
-
-
-def _grant(reply: object) -> Grant:
-    state = msgspec.convert(reply, LoginReply).auth
-    return Grant(lease_duration=state.lease_duration, renewable=state.renewable)
-
-
-def _login_failure(outcome: Grant | Failure) -> Grant | Failure:
-    """AppRole answers a wrong secret id with 400, and an unknown mount with 404."""
-    if outcome is Failure.INVALID or outcome is Failure.MISSING:
-        return Failure.REFUSED
-    return outcome
-
-
-def _base64(value: bytes) -> str:
-    return base64.b64encode(value).decode("ascii")
+        return await self._client.run(partial(vault_logins.renew, self._client))

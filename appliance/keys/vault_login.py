@@ -7,33 +7,13 @@ is replaced by a fresh login before it ends.
 
 import math
 from collections.abc import Awaitable
-from enum import Enum
-from typing import Protocol, TypeGuard
+from typing import Protocol
 
 import msgspec
 import trio
 
+from appliance.keys.vault_failures import Failure, passing
 from appliance.ports import Clock
-
-
-class Failure(Enum):
-    """What a call to Vault came to, as far as anyone outside may know."""
-
-    AWAY = "does not answer"
-    SEALED = "is sealed"
-    UNTRUSTED = "could not be connected to safely"
-    REFUSED = "refuses this node"
-    MISSING = "knows nothing of that name"
-    INVALID = "does not accept the input"
-    LOGIN_UNREADABLE = "cannot be logged in to: secret_id_file is not readable"
-
-
-_PASSING = frozenset({Failure.AWAY, Failure.SEALED, Failure.UNTRUSTED})
-
-
-def passing(outcome: object) -> TypeGuard[Failure]:
-    """Whether it is a failure that may be over at the next attempt."""
-    return isinstance(outcome, Failure) and outcome in _PASSING
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -47,7 +27,7 @@ class LoginCalls(Protocol):
     """The two calls that put a token in place; neither raises."""
 
     def login(self) -> Awaitable[Grant | Failure]:
-        """A new token by AppRole."""
+        """A new token."""
         ...
 
     def renew(self) -> Awaitable[Grant | Failure]:

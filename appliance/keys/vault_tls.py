@@ -26,6 +26,8 @@ from appliance.errors import ConfigurationError
 HYBRID_GROUP = "X25519MLKEM768"
 
 KeyExchange = Literal["preferred", "required"]
+KeyPair = tuple[Path, Path]
+"""The PEM files of a certificate and of its key."""
 
 
 class GroupNotHybrid(ssl.SSLError):
@@ -35,8 +37,10 @@ class GroupNotHybrid(ssl.SSLError):
 class VaultTLSContext(PyOpenSSLContext):
     """A client context for one Vault, as urllib3 expects one."""
 
-    def __init__(self, ca_file: Path, key_exchange: KeyExchange) -> None:
-        """Pins the authority. Raises ConfigurationError when its file cannot be used."""
+    def __init__(
+        self, ca_file: Path, key_exchange: KeyExchange, certificate: KeyPair | None = None
+    ) -> None:
+        """Pins the authority. Raises ConfigurationError when a file cannot be used."""
         super().__init__(ssl.PROTOCOL_TLS_CLIENT)
         self.minimum_version = ssl.TLSVersion.TLSv1_3
         pinned = PyOpenSSLContext.__dict__["verify_mode"]
@@ -51,6 +55,22 @@ class VaultTLSContext(PyOpenSSLContext):
         if not loaded:
             raise ConfigurationError(
                 f"ca_file {ca_file} holds no certificate: name the PEM file of Vault's authority"
+            )
+        if certificate is not None:
+            self._present(*certificate)
+
+    def _present(self, certificate: Path, key: Path) -> None:
+        """Shows a client certificate where the server asks for one."""
+        try:
+            self.load_cert_chain(str(certificate), str(key))
+        except (ssl.SSLError, OSError):
+            loaded = False
+        else:
+            loaded = True
+        if not loaded:
+            raise ConfigurationError(
+                f"certificate {certificate} and key {key} cannot be used to log in to Vault: name "
+                "the PEM files of a certificate and of its own key"
             )
 
     @property
@@ -109,16 +129,19 @@ class _VaultHTTPAdapter(HTTPAdapter):
 
 
 def pinned_session(
-    ca_file: Path, key_exchange: KeyExchange, *, connections: int = 4
+    ca_file: Path,
+    key_exchange: KeyExchange,
+    *,
+    connections: int = 4,
+    certificate: KeyPair | None = None,
 ) -> requests.Session:
     """A session that talks https to servers of one authority, and nothing else.
 
-    Raises ConfigurationError when `ca_file` cannot be used.
+    Raises ConfigurationError when `ca_file`, or the client's certificate, cannot be used.
     """
     session = requests.Session()
     session.trust_env = False
     session.adapters.clear()
-    session.mount(
-        "https://", _VaultHTTPAdapter(VaultTLSContext(ca_file, key_exchange), connections)
-    )
+    context = VaultTLSContext(ca_file, key_exchange, certificate)
+    session.mount("https://", _VaultHTTPAdapter(context, connections))
     return session

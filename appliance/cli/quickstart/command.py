@@ -133,6 +133,7 @@ async def _nodes(
             trust_domain=authority.trust_domain,
             provider="vault" if source.passphrase is None else "local",
             keys=source.settings,
+            login=source.login,
         ),
     )
     supervisor = Supervisor(source.passphrase, options.restart, _report)

@@ -35,6 +35,7 @@ class Wanted(Struct, frozen=True):
     trust_domain: str
     provider: str
     keys: dict[str, str]
+    login: dict[str, str] = {}
 
 
 def stored(node: NodeFolder) -> config.NodeConfig | None:
@@ -85,6 +86,7 @@ def _rendered(layout: Layout, node: NodeFolder, wanted: Wanted) -> str:
         },
         "keys": {"provider": wanted.provider},
         f"keys.{wanted.provider}": dict(wanted.keys),
+        **({"keys.vault.approle": dict(wanted.login)} if wanted.login else {}),
         "topics": {"auto_create": True},
         "bootstrap": {"policy": str(Path("../..") / layout.policy.name)},
     }

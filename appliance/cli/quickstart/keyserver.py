@@ -19,7 +19,8 @@ from appliance.cli.quickstart.layout import Layout
 from appliance.cli.quickstart.nodes import manner
 from appliance.cli.quickstart.openbao import RunningOpenBao, running_openbao
 from appliance.errors import ConfigurationError
-from appliance.keys.vault_settings import VaultSettings
+from appliance.invariant import InvariantViolation
+from appliance.keys.vault_settings import AppRoleLogin, VaultLogin, VaultSettings
 from appliance.types import ClusterId, NodeId
 
 
@@ -28,6 +29,8 @@ class KeySource(Struct, frozen=True):
 
     settings: dict[str, str]
     """What `[keys.vault]` or `[keys.local]` says."""
+    login: dict[str, str] = {}
+    """What `[keys.vault.approle]` says."""
     passphrase: bytes | None = None
 
 
@@ -48,7 +51,8 @@ async def trial_vault(
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(_watch, server, report)
-        yield KeySource(_settings(layout, server.settings[node]))
+        vault = server.settings[node]
+        yield KeySource(_settings(layout, vault), login=_login(layout, vault.login))
         nursery.cancel_scope.cancel()
 
 
@@ -60,7 +64,7 @@ def local_keystore(layout: Layout, file: Path | None) -> KeySource:
     passphrase = preflight.passphrase(file, new=new)
     if new:
         LocalKeystore.create(layout.keystore, passphrase)
-    return KeySource({"keystore": f"../../{layout.keystore.name}"}, passphrase)
+    return KeySource({"keystore": f"../../{layout.keystore.name}"}, passphrase=passphrase)
 
 
 async def _watch(server: RunningOpenBao, report: Callable[[str], None]) -> None:
@@ -72,19 +76,27 @@ async def _watch(server: RunningOpenBao, report: Callable[[str], None]) -> None:
 
 
 def _settings(layout: Layout, vault: VaultSettings) -> dict[str, str]:
-    def relative(path: Path) -> str:
-        return f"../../{path.relative_to(layout.root)}"
-
     return {
         "address": vault.address,
-        "ca": relative(vault.ca_file),
-        "role_id": vault.role_id,
-        "secret_id_file": relative(vault.secret_id_file),
+        "ca": _relative(layout, vault.ca_file),
         "transit_mount": vault.transit_mount,
-        "login_mount": vault.login_mount,
         "key_prefix": vault.key_prefix,
         "key_exchange": vault.key_exchange,
     }
+
+
+def _login(layout: Layout, login: VaultLogin) -> dict[str, str]:
+    if not isinstance(login, AppRoleLogin):
+        raise InvariantViolation("the trial OpenBao admits nodes by AppRole")
+    return {
+        "role_id": login.role_id,
+        "secret_id_file": _relative(layout, login.secret_id_file),
+        "mount": login.mount,
+    }
+
+
+def _relative(layout: Layout, path: Path) -> str:
+    return f"../../{path.relative_to(layout.root)}"
 
 
 def _port(stored: config.VaultKeys | None) -> int | None:

@@ -33,7 +33,7 @@ from cryptography.exceptions import InvalidSignature
 
 from appliance.cli.quickstart.openbao_setup import OpenBaoAPI, RoleFile, UnsealMaterial
 from appliance.errors import ConfigurationError
-from appliance.keys.vault_settings import VaultSettings
+from appliance.keys.vault_settings import AppRoleLogin, VaultSettings
 from appliance.keys.vault_tls import pinned_session
 from appliance.types import ClusterId, NodeId
 
@@ -327,7 +327,6 @@ def _settings(
     return VaultSettings(
         address=address,
         ca_file=authority.certificate_file,
-        role_id=role.role_id,
-        secret_id_file=_secret_file(directory, node),
         cluster=cluster,
+        login=AppRoleLogin(role_id=role.role_id, secret_id_file=_secret_file(directory, node)),
     )

@@ -122,8 +122,11 @@ def test_the_unit_and_the_example_agree() -> None:
     unit = (ROOT / "deploy/memorystreamer.service").read_text()
     vault = example().keys.vault
     assert vault is not None
+    assert vault.approle is not None
     credential, place = re.findall(r"(?m)^LoadCredential=([^:]+):(.+)$", unit)[0]
-    assert vault.secret_id_file == Path("/run/credentials/memorystreamer.service") / credential
+    assert (
+        vault.approle.secret_id_file == Path("/run/credentials/memorystreamer.service") / credential
+    )
     assert place.startswith("/etc/memorystreamer/")
     for line in ("LimitCORE=0", "NoNewPrivileges=yes", "ProtectSystem=strict", "UMask=0077"):
         assert line in unit.splitlines()

@@ -15,11 +15,12 @@ from certs_tooling.authority import Authority
 from appliance.cli.quickstart.openbao import RunningOpenBao, running_openbao
 from appliance.cli.quickstart.openbao_setup import OpenBaoAPI, UnsealMaterial
 from appliance.keys.vault import VaultProvider
-from appliance.keys.vault_settings import VaultSettings
+from appliance.keys.vault_settings import AppRoleLogin, VaultSettings
 from appliance.keys.vault_tls import pinned_session
 from appliance.ports import KeyPlace
 from appliance.types import ClusterId, KeyDomainId, NodeId, PartitionId, TimestampMs
 
+ROOT = Path(__file__).parents[3]
 CLUSTER = ClusterId(UUID("6a1b1c70-5a0e-4a54-8a53-64b9ef6e2a01"))
 
 
@@ -29,6 +30,11 @@ def domain(number: int) -> KeyDomainId:
 
 def place(number: int, *, partition: int = 1, epoch: int = 0) -> KeyPlace:
     return KeyPlace(CLUSTER, PartitionId(UUID(int=partition)), domain(number), epoch, 1)
+
+
+def app_role(settings: VaultSettings) -> AppRoleLogin:
+    assert isinstance(settings.login, AppRoleLogin)
+    return settings.login
 
 
 class HeldClock:
@@ -101,6 +107,19 @@ class Server:
         finally:
             api.revoke(token)
             api.close()
+
+    @contextmanager
+    def custodian_token(self) -> Iterator[str]:
+        """A short-lived token with the policy that is deployed for custodians."""
+        policy = (ROOT / "deploy/vault-custodian-policy.hcl").read_text()
+        with self.custodian() as call:
+            call("PUT", "sys/policies/acl/memorystreamer-custodian", {"policy": policy})
+            made = call(
+                "POST",
+                "auth/token/create",
+                {"policies": ["memorystreamer-custodian"], "no_default_policy": True, "ttl": "5m"},
+            )
+            yield msgspec.json.decode(made)["auth"]["client_token"]
 
     @contextmanager
     def sealed(self) -> Iterator[None]:

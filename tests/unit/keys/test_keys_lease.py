@@ -8,11 +8,19 @@ import pytest
 import trio
 import trio.testing
 
-from appliance.errors import KeyGone, KeysRefused, KeysUnavailable, WrongKey
+from appliance.errors import KeyGone, KeyProviderError, KeysRefused, KeysUnavailable, WrongKey
 from appliance.keys import held as held_keys
 from appliance.keys.lease import LeasedKeys, Report, Standing
 from appliance.keys.waiting import await_serving
-from appliance.ports import DataKey, KeyHealth, KeyPlace, SecretKey, WrappedKey
+from appliance.ports import (
+    DataKey,
+    DomainStatus,
+    KeyHealth,
+    KeyPlace,
+    SecretKey,
+    WrapAt,
+    WrappedKey,
+)
 from appliance.types import KeyDomainId
 
 from .conftest import HeldClock, Server, domain, place
@@ -29,6 +37,39 @@ class FakeProvider:
         self.wraps: dict[WrappedKey, tuple[KeyPlace, bytes]] = {}
         self.calls: list[str] = []
         self.issued: list[SecretKey] = []
+        self.version = 0
+
+    def epoch(self, _: KeyDomainId) -> int:
+        return self.version
+
+    async def status(self, _: KeyDomainId) -> DomainStatus:
+        await self._answer("status")
+        return DomainStatus(self.version, 0)
+
+    async def unwrap_all(self, wraps: list[WrapAt]) -> list[SecretKey | KeyProviderError]:
+        outcomes: list[SecretKey | KeyProviderError] = []
+        for wrap in wraps:
+            try:
+                outcomes.append(await self.unwrap(wrap.place, wrap.wrapped))
+            except (WrongKey, KeyGone) as error:
+                outcomes.append(error)
+        return outcomes
+
+    async def rewrap_all(self, wraps: list[WrapAt]) -> list[WrappedKey | KeyProviderError]:
+        await self._answer("rewrap")
+        outcomes: list[WrappedKey | KeyProviderError] = []
+        for wrap in wraps:
+            made_at, material = self.wraps.get(wrap.wrapped, (None, b""))
+            if made_at != wrap.place:
+                outcomes.append(WrongKey("not here"))
+                continue
+            new = WrappedKey("fake", b"wrap-%d" % len(self.wraps))
+            self.wraps[new] = (made_at, material)
+            outcomes.append(new)
+        return outcomes
+
+    def forget(self, _: KeyDomainId) -> None:
+        self.calls.append("forget")
 
     async def create_domain(self, made: KeyDomainId) -> None:
         await self._answer("create")
@@ -340,14 +381,78 @@ async def test_another_vault_earns_no_lease_and_makes_no_keys(setting: Setting) 
 
 
 @played
-async def test_rotation_drops_spares_of_the_epoch_before(setting: Setting) -> None:
+async def test_a_rotation_is_followed_within_a_look_and_drops_older_spares(
+    setting: Setting,
+) -> None:
     async with setting.running():
         await setting.keys.new_data_key(place(1))
         await settle()
-        await setting.keys.new_data_key(place(1, epoch=1))
+        assert setting.keys.epoch(domain(1)) == 0
+        setting.provider.version = 1
+        await setting.pass_time(60)
+        assert setting.keys.epoch(domain(1)) == 1
         setting.away()
         with pytest.raises(KeysUnavailable):
             await setting.keys.new_data_key(place(1, epoch=0))
+        assert (await setting.keys.new_data_key(place(1, epoch=1))).secret.reveal()
+
+
+@played
+async def test_many_are_unwrapped_at_once_and_a_bad_one_spoils_no_other(setting: Setting) -> None:
+    async with setting.running():
+        await setting.keys.new_data_key(place(1))
+        await settle()
+        made = [await setting.provider.new_data_key(place(1, partition=n)) for n in range(3)]
+        setting.away()
+        spared = await setting.keys.new_data_key(place(1, partition=7))
+        setting.back()
+        setting.keys.forget(domain(1))
+        wraps = [WrapAt(place(1, partition=n), each.wrapped) for n, each in enumerate(made)]
+        wraps.append(WrapAt(place(1, partition=7), spared.wrapped))
+        wraps[1] = WrapAt(place(1, partition=9), made[1].wrapped)
+        opened = await setting.keys.unwrap_all(wraps)
+        assert isinstance(opened[1], WrongKey)
+        keys = [each.reveal() for each in opened if isinstance(each, SecretKey)]
+        assert keys == [made[n].secret.reveal() for n in (0, 2)] + [spared.secret.reveal()]
+
+
+@played
+async def test_a_spares_wrap_is_rewrapped_and_opens_to_the_same_key(setting: Setting) -> None:
+    async with setting.running():
+        await setting.keys.new_data_key(place(1))
+        await settle()
+        setting.away()
+        spared = await setting.keys.new_data_key(place(1, partition=7))
+        setting.back()
+        (new,) = await setting.keys.rewrap_all([WrapAt(place(1, partition=7), spared.wrapped)])
+        assert isinstance(new, WrappedKey)
+        assert new != spared.wrapped
+        opened = await setting.keys.unwrap(place(1, partition=7), new)
+        assert opened.reveal() == spared.secret.reveal()
+
+
+@played
+async def test_a_domain_that_is_gone_is_named_once_and_wiped(setting: Setting) -> None:
+    async with setting.running():
+        await setting.keys.new_data_key(place(1))
+        await settle()
+        setting.provider.failure = KeyGone("deleted")
+        await setting.pass_time(60)
+        with trio.fail_after(1):
+            assert await setting.keys.next_sealed() == domain(1)
+        assert not setting.keys._domains[domain(1)]._cache
+
+
+@played
+async def test_forgetting_wipes_every_key_of_a_domain(setting: Setting) -> None:
+    async with setting.running():
+        await setting.keys.new_data_key(place(1))
+        await settle()
+        held = setting.keys._domains[domain(1)]
+        secrets = [*held._cache.values(), *(spare.secret for _, spare in held._spares)]
+        setting.keys.forget(domain(1))
+        assert len(secrets) == 1 + SPARES
+        assert {bytes(secret.reveal()) for secret in secrets} == {bytes(32)}
 
 
 @played
@@ -402,22 +507,22 @@ def test_topics_can_be_made_while_a_real_vault_is_stopped(server: Server, clock:
         keys = LeasedKeys(server.provider(clock), clock, spares=2)
         await keys.create_domain(domain(60))
         async with trio.open_nursery() as nursery:
-            first = await keys.new_data_key(place(60))
+            first = await keys.new_data_key(place(60, epoch=1))
             await nursery.start(keys.run)
             while keys._domains[domain(60)].spares < 2:  # noqa: ASYNC110 - `run` tells no one
                 await trio.sleep(0.01)
             await trio.to_thread.run_sync(server.stop)
             try:
-                made = await keys.new_data_key(place(60, partition=2))
-                cached = await keys.unwrap(place(60), first.wrapped)
+                made = await keys.new_data_key(place(60, partition=2, epoch=1))
+                cached = await keys.unwrap(place(60, epoch=1), first.wrapped)
                 assert cached.reveal() == first.secret.reveal()
             finally:
                 await trio.to_thread.run_sync(server.start)
             nursery.cancel_scope.cancel()
         restarted = LeasedKeys(server.provider(clock), clock)
-        opened = await restarted.unwrap(place(60, partition=2), made.wrapped)
+        opened = await restarted.unwrap(place(60, partition=2, epoch=1), made.wrapped)
         assert opened.reveal() == made.secret.reveal()
         with pytest.raises(WrongKey):
-            await restarted.unwrap(place(60, partition=3), made.wrapped)
+            await restarted.unwrap(place(60, partition=3, epoch=1), made.wrapped)
 
     trio.run(main)

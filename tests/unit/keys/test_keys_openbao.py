@@ -16,11 +16,11 @@ from appliance.keys.vault import VaultProvider
 from appliance.keys.vault_settings import VaultSettings
 from appliance.types import NodeId
 
-from .conftest import CLUSTER, HeldClock, Server
+from .conftest import CLUSTER, HeldClock, Server, app_role
 
 
 def secrets_of(server: Server) -> list[bytes]:
-    held = [settings.secret_id_file.read_bytes() for settings in server.nodes.values()]
+    held = [app_role(settings).secret_id_file.read_bytes() for settings in server.nodes.values()]
     return [*held, server._material().unseal_key.encode()]
 
 
@@ -117,7 +117,7 @@ def test_it_comes_back_after_being_left_running_and_admits_more_nodes(tmp_path: 
     with left_running(directory, authority) as left_over:
         second = trio.run(start, 1, 2)
         assert left_over.poll() is not None
-    assert second[NodeId(1)].role_id == first[NodeId(1)].role_id
+    assert second[NodeId(1)].login == first[NodeId(1)].login
     (directory / "unseal.json").unlink()
     with pytest.raises(ConfigurationError, match=r"unseal\.json is missing"):
         trio.run(start, 1)

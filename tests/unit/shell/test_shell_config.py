@@ -26,6 +26,7 @@ provider = "vault"
 [keys.vault]
 address = "https://127.0.0.1:8200"
 ca = "vault.pem"
+[keys.vault.approle]
 role_id = "role"
 secret_id_file = "secret"
 [bootstrap]

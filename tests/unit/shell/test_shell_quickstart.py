@@ -20,9 +20,8 @@ from appliance.types import ClusterId
 VAULT = {
     "address": "https://127.0.0.1:8200",
     "ca": "../../certs/ca/ca.pem",
-    "role_id": "role",
-    "secret_id_file": "../../openbao/nodes/1.secret",
 }
+LOGIN = {"role_id": "role", "secret_id_file": "../../openbao/nodes/1.secret"}
 CLUSTER = ClusterId(UUID("7b0c3c54-5b8f-4c1e-9a74-0d3f0f6a0a55"))
 
 
@@ -43,6 +42,7 @@ def wanted(
         trust_domain="memorystreamer.local",
         provider="vault",
         keys={**VAULT, "address": address},
+        login=LOGIN,
     )
 
 
