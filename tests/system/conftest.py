@@ -31,58 +31,101 @@ def until(condition, what, seconds=START_S):
     return value
 
 
+class Program:
+    """A running program whose lines are kept, stdout and stderr apart."""
+
+    def __init__(self, *arguments, **options):
+        self.began = time.monotonic()
+        self.out, self.errors = [], []
+        self.process = subprocess.Popen(
+            [COMMAND, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            **options,
+        )
+        self._drains = [
+            threading.Thread(target=self._drain, args=pair, daemon=True)
+            for pair in ((self.process.stdout, self.out), (self.process.stderr, self.errors))
+        ]
+        for drain in self._drains:
+            drain.start()
+
+    @staticmethod
+    def _drain(stream, lines):
+        with stream:
+            lines.extend(line.rstrip("\n") for line in stream)
+
+    def says(self, text, lines=None):
+        """Waits for a line that holds `text`, on stdout or in `lines`; returns it."""
+
+        def found():
+            said = tuple(self.out if lines is None else lines)
+            hit = next((line for line in said if text in line), None)
+            ended = hit is None and self.process.poll() is not None
+            assert not ended, "\n".join((*self.out, *self.errors))
+            return hit
+
+        return until(found, text)
+
+    def stop(self, number=signal.SIGTERM):
+        """Sends a signal; returns (exit code, seconds that it took)."""
+        began = time.monotonic()
+        self.process.send_signal(number)
+        return self.process.wait(20), time.monotonic() - began
+
+    def ended(self):
+        """Waits for the end; returns (exit code, stdout lines, stderr lines)."""
+        code = self.process.wait(60)
+        for drain in self._drains:
+            drain.join()
+        return code, self.out, self.errors
+
+
 class Quickstart:
     """One directory with its ports; started and stopped any number of times."""
 
     def __init__(self, directory):
         self.directory = directory
         self.kafka, self.native = free_port(), free_port()
-        self.process = None
-        self.lines = []
+        self.program = None
+
+    @property
+    def node(self):
+        """The folder of node 1."""
+        return self.directory / "nodes" / "1"
+
+    @property
+    def node_pid(self):
+        return int((self.node / "pid").read_text())
+
+    @property
+    def running(self):
+        return self.program is not None and self.program.process.poll() is None
+
+    def launch(self, *options, **more):
+        """Starts without waiting."""
+        ports = ("--kafka-port", str(self.kafka), "--native-port", str(self.native))
+        return Program("quickstart", "--dir", self.directory, *ports, *options, **more)
 
     def start(self, *options):
-        began = time.monotonic()
-        self.lines = []
-        self.process = subprocess.Popen(
-            [COMMAND, "quickstart", "--dir", self.directory, *self._ports(), *options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        for stream in (self.process.stdout, self.process.stderr):
-            threading.Thread(target=self._drain, args=(stream,), daemon=True).start()
-        until(self._ready, "ready")
-        return time.monotonic() - began
-
-    def _ports(self):
-        return "--kafka-port", str(self.kafka), "--native-port", str(self.native)
-
-    def _drain(self, stream):
-        with stream:
-            self.lines.extend(line.rstrip("\n") for line in stream)
-
-    def _ready(self):
-        assert self.process.poll() is None, "\n".join(self.lines)
-        return any(line.startswith("ready ") for line in tuple(self.lines))
+        """Starts, and returns the seconds until `ready`."""
+        self.program = self.launch(*options)
+        self.program.says("ready ")
+        return time.monotonic() - self.program.began
 
     def stop(self):
         """SIGTERM; returns (exit code, seconds that it took)."""
-        began = time.monotonic()
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20), time.monotonic() - began
+        return self.program.stop()
 
     def kill_node(self):
         """kill -9 of the node; returns when the quickstart has started it again."""
-        file = self.directory / "nodes" / "1" / "pid"
-        before = file.read_text()
-        os.kill(int(before), signal.SIGKILL)
-        until(lambda: file.exists() and file.read_text().strip() not in ("", before.strip()), "pid")
-        until(self._accepts, "a listener")
-
-    def _accepts(self):
-        with contextlib.closing(socket.socket()) as probe:
-            return probe.connect_ex(("127.0.0.1", self.kafka)) == 0
+        before = self.node_pid
+        os.kill(before, signal.SIGKILL)
+        self.program.says("serves again", self.program.errors)
+        assert self.node_pid != before
 
     def client(self, name, suffix="properties"):
         return str(self.directory / "client" / f"{name}.{suffix}")
@@ -93,12 +136,29 @@ class Quickstart:
             [COMMAND, *arguments], env=environment, capture_output=True, check=False, **options
         )
 
+    def kcat(self, principal, *arguments, **options):
+        return subprocess.run(
+            ["kcat", "-q", "-F", self.client(principal), *arguments],
+            check=False,
+            timeout=120,
+            **{"capture_output": True, **options},
+        )
 
-@pytest.fixture(scope="module")
+
+@pytest.fixture(scope="session")
 def quickstart(tmp_path_factory):
-    """A running appliance for the tests of one module."""
+    """A running appliance, which tests share; whoever stops it starts it again."""
     appliance = Quickstart(tmp_path_factory.mktemp("appliance") / "data")
     appliance.start()
     yield appliance
-    if appliance.process.poll() is None:
+    if appliance.running:
+        appliance.stop()
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """An appliance that was never started, stopped afterwards if it runs."""
+    appliance = Quickstart(tmp_path / "data")
+    yield appliance
+    if appliance.running:
         appliance.stop()

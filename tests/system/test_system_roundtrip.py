@@ -1,116 +1,134 @@
-"""Lines go in through a stock client and come back the same, after a restart and after kill -9."""
+"""Lines go in through a stock client and come back the same, after a restart and after kill -9.
+
+Each stage is read by five clients at once, each with a group of its own: kcat, confluent-kafka,
+kafka-python, aiokafka and our own command. What lies on the disk afterwards is searched for what
+went in.
+"""
 
 import hashlib
+import mmap
+import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer
+import re2
 
-pytestmark = pytest.mark.system
+from .conftest import COMMAND
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(shutil.which("kcat") is None, reason="kcat is not installed"),
+]
 
 TEXT_BYTES = 50 * 1024 * 1024
 TOPIC = "lines-of-the-library"
-needs_kcat = pytest.mark.skipif(shutil.which("kcat") is None, reason="kcat is not installed")
+LIBRARIES = ("confluent-kafka", "kafka-python", "aiokafka")
+STAGES = ("written", "restarted", "killed")
+LINE = re.compile(rb"[^\r\n\0]{40,100000}")
+"""What is taken of each source: lines so long that finding one on the disk is no coincidence."""
 
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    """At least 50 MB of real text: Python's own library and what is installed beside it."""
+    """At least 50 MB of real text: lines of Python's own library and of what is installed."""
     path = tmp_path_factory.mktemp("text") / "lines.txt"
-    paths = sysconfig.get_paths()
-    size = 0
+    roots = [Path(sysconfig.get_path(name)) for name in ("purelib", "stdlib")]
     with path.open("wb") as out:
-        for root in (paths["stdlib"], paths["purelib"]) * 8:
-            for source in sorted(Path(root).rglob("*.py")):
-                for line in source.read_bytes().splitlines():
-                    if line and b"\0" not in line and len(line) < 100_000:
-                        out.write(line + b"\n")
-                        size += len(line) + 1
-                if size >= TEXT_BYTES:
+        for root in roots * 8:
+            for source in root.rglob("*.py"):
+                out.write(b"".join(line + b"\n" for line in LINE.findall(source.read_bytes())))
+                if out.tell() >= TEXT_BYTES:
                     return path
     pytest.fail("this machine holds too little text")
 
 
-def _kcat(appliance, principal, *arguments, **options):
-    command = ["kcat", "-q", "-F", appliance.client(principal), "-t", TOPIC, *arguments]
-    return subprocess.run(command, check=True, timeout=300, **options)
+def _readers(appliance, stage, lines):
+    """A command for each client."""
+    yield "kcat", ["kcat", "-q", "-F", appliance.client("consumer"), "-t", TOPIC, "-C", "-e"]
+    profile = ["--profile", appliance.client("consumer", "toml")]
+    yield "memorystreamer", [COMMAND, "consume", TOPIC, "--exit-at-end", *profile]
+    script = Path(__file__).with_name("reading.py")
+    for library in LIBRARIES:
+        arguments = [appliance.client("consumer"), TOPIC, _group(stage, library), str(lines)]
+        yield library, [sys.executable, script, library, *arguments]
 
 
-def _digest_by_kcat(appliance, tmp_path):
-    with (tmp_path / "kcat").open("w+b") as out:
-        _kcat(appliance, "consumer", "-C", "-e", "-o", "beginning", stdout=out)
-        out.seek(0)
-        return hashlib.file_digest(out, "sha256").hexdigest()
+def _group(stage, library):
+    return f"readers-with-{library}-once-{stage}"
 
 
-def _digest_by_confluent(appliance, lines):
-    settings = dict(
-        line.split("=", 1)
-        for line in Path(appliance.client("consumer")).read_text().splitlines()
-        if "=" in line and not line.startswith("#")
-    )
-    consumer = Consumer(settings | {"group.id": "readers", "auto.offset.reset": "earliest"})
-    consumer.subscribe([TOPIC])
-    digest, left = hashlib.sha256(), lines
-    try:
-        while left:
-            messages = consumer.consume(10_000, timeout=30)
-            assert messages, f"{left} lines did not come"
-            for message in messages:
-                assert message.error() is None
-                digest.update(message.value() + b"\n")
-            left -= len(messages)
-    finally:
-        consumer.close()
-    return digest.hexdigest()
+def _digests(appliance, stage, lines, folder):
+    """What each client read, as SHA-256; all read at once."""
+    running = []
+    for name, command in _readers(appliance, stage, lines):
+        path = folder / f"{stage}-{name}"
+        with path.open("wb") as out:
+            running.append((name, path, subprocess.Popen(command, stdout=out)))
+    found = {}
+    for name, path, process in running:
+        assert process.wait(240) == 0, name
+        with path.open("rb") as out:
+            digest = hashlib.file_digest(out, "sha256").hexdigest()
+        found[name] = path.read_text().strip() if name in LIBRARIES else digest
+        path.unlink()
+    return found
 
 
-@needs_kcat
 def test_fifty_megabytes_survive_a_restart_and_a_kill(quickstart, text, tmp_path):
-    wanted = hashlib.sha256(text.read_bytes()).hexdigest()
-    lines = text.read_bytes().count(b"\n")
+    content = text.read_bytes()
+    lines = content.count(b"\n")
+    wanted = dict.fromkeys(
+        ("kcat", "memorystreamer", *LIBRARIES), hashlib.sha256(content).hexdigest()
+    )
     with text.open("rb") as source:
-        _kcat(quickstart, "producer", "-P", "-z", "none", stdin=source)
-    assert _digest_by_kcat(quickstart, tmp_path) == wanted
-    assert _digest_by_confluent(quickstart, lines) == wanted
+        fed = quickstart.kcat("producer", "-t", TOPIC, "-P", "-z", "none", stdin=source)
+    assert (fed.returncode, fed.stderr) == (0, b"")
+    assert _digests(quickstart, STAGES[0], lines, tmp_path) == wanted
     code, seconds = quickstart.stop()
     assert (code, seconds < 5) == (0, True)
-    assert quickstart.start() < 30
-    assert _digest_by_kcat(quickstart, tmp_path) == wanted
+    assert quickstart.start() < 15
+    assert _digests(quickstart, STAGES[1], lines, tmp_path) == wanted
     quickstart.kill_node()
-    assert _digest_by_kcat(quickstart, tmp_path) == wanted
+    assert _digests(quickstart, STAGES[2], lines, tmp_path) == wanted
 
 
-@needs_kcat
-def test_no_line_no_topic_and_no_group_is_readable_in_the_data(quickstart, text):
-    sample = [line for line in text.read_bytes().splitlines() if len(line) >= 24][::997][:1_000]
-    assert len(sample) >= 500
-    wanted = [*sample, TOPIC.encode(), b"readers"]
-    for path in (quickstart.directory / "nodes" / "1" / "data").rglob("*"):
-        if path.is_file():
-            stored = path.read_bytes()
-            assert not any(secret in stored for secret in wanted), path.name
+def _stored(directory):
+    """Every file under DIR but those that are there to name users: certificates and policy."""
+    for path in sorted(directory.rglob("*")):
+        by_nature = path.parent == directory / "client" or path in {
+            directory / "certs" / "ca" / "ledger.json",
+            directory / "policy.csv",
+        }
+        if path.is_file() and not by_nature:
+            yield path
 
 
-@needs_kcat
-def test_nobody_learns_of_the_topic(quickstart):
-    for arguments in (["-C", "-e", "-o", "beginning"], ["-P"]):
-        command = ["kcat", "-q", "-F", quickstart.client("nobody"), "-t", TOPIC, *arguments]
-        ended = subprocess.run(
-            [*command, "-X", "message.timeout.ms=3000"],
-            input=b"x\n",
-            capture_output=True,
-            check=False,
-            timeout=60,
-        )
-        assert ended.stdout == b""
-        assert ended.returncode != 0
-    listing = subprocess.run(
-        ["kcat", "-F", quickstart.client("nobody"), "-L"], capture_output=True, check=True
-    )
-    assert TOPIC.encode() not in listing.stdout
-    refused = quickstart.command("topic", "list", principal="nobody")
-    assert TOPIC.encode() not in refused.stdout
+def _found(pattern, path):
+    if path.stat().st_size == 0:
+        return None
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stored:
+        hit = pattern.search(stored)
+        return hit and bytes(hit.group())
+
+
+def test_no_line_no_name_and_no_user_is_readable_in_anything_that_is_stored(quickstart, text):
+    lines = text.read_bytes().splitlines()
+    sample = lines[:: len(lines) // 1_200]
+    assert len(sample) >= 1_000
+    assert min(map(len, sample)) >= 16
+    names = [TOPIC, *(_group(stage, library) for stage in STAGES for library in LIBRARIES)]
+    users = [f"{form}{user}" for user in ("producer", "consumer") for form in ("User:", "user/")]
+    wanted = [*sample, *(name.encode() for name in (*names, *users))]
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.max_mem = 256 * 1024 * 1024
+    pattern = re2.compile(b"|".join(map(re2.escape, wanted)), options)
+    assert _found(pattern, text) is not None, "the search finds what is there"
+    stored = list(_stored(quickstart.directory))
+    assert sum(path.stat().st_size for path in stored) > TEXT_BYTES
+    for path in stored:
+        assert _found(pattern, path) is None, path
