@@ -66,6 +66,7 @@ class Foundation(msgspec.Struct, frozen=True):
             machine,
             storage=storage,
             clock=self.clock,
+            entropy=self.entropy,
             nursery=self.nursery,
         )
         await replica.start()

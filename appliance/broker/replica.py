@@ -21,7 +21,7 @@ from appliance.broker.growth import Readers
 from appliance.errors import ErrorCode, KeyProviderError, RequestError, StorageError
 from appliance.invariant import invariant
 from appliance.limits import KIB, MAX_BATCH_BYTES, MAX_STAGED_BYTES, MIB
-from appliance.ports import Clock, NodeStorage, PartitionLog
+from appliance.ports import Clock, Entropy, NodeStorage, PartitionLog
 from appliance.raft.core import Core
 from appliance.raft.messages import Run
 from appliance.raft.ready import Recovered, Role, single
@@ -80,6 +80,7 @@ class Replica(Generic[R]):
         *,
         storage: NodeStorage,
         clock: Clock,
+        entropy: Entropy,
         nursery: trio.Nursery,
     ) -> None:
         """Takes an open log; `start` makes it serve. Flushes run in `nursery`."""
@@ -98,6 +99,7 @@ class Replica(Generic[R]):
                 base=log.last,
                 configurations=single(storage.node),
             ),
+            entropy=entropy,
         )
         self._staged: deque[_Staged[R]] = deque()
         self._staged_bytes = 0

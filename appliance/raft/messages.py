@@ -127,8 +127,9 @@ class AppendReply(Message, frozen=True, gc=False, kw_only=True):
 class Heartbeat(Message, frozen=True, gc=False, kw_only=True):
     """Keeps followers from campaigning, and confirms leadership for reads of its round."""
 
+    match: Position
+    """Up to here the leader takes the receiver's log to be its own and durable."""
     commit: Index
-    """At most what the leader knows the receiver to hold."""
     round: int = 0
     """The newest round of ReadIndex (thesis, section 6.4); 0 when none waits."""
 
@@ -158,3 +159,19 @@ class SnapshotReply(Message, frozen=True, gc=False, kw_only=True):
 
 class TimeoutNow(Message, frozen=True, gc=False, kw_only=True):
     """Campaign at once: the leader hands over (thesis, section 3.10)."""
+
+
+PeerMessage = (
+    Append
+    | AppendReply
+    | Heartbeat
+    | HeartbeatReply
+    | PreVote
+    | PreVoteReply
+    | Vote
+    | VoteReply
+    | SnapshotOffer
+    | SnapshotReply
+    | TimeoutNow
+)
+"""All of them: who dispatches by type is held to be complete."""

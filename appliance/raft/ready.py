@@ -111,13 +111,16 @@ class Refusal(IntEnum):
     """Why the core did not act on a message; nothing that a peer sends raises."""
 
     STALE_TERM = 0
-    IMPOSSIBLE_TERM = 1
-    NOT_FOR_US = 2
-    MALFORMED = 3
-    UNEXPECTED = 4
-    CONTRADICTS_COMMITTED = 5
-    TWO_LEADERS = 6
-    NOT_ENTITLED = 7
+    STALE = 1
+    STALE_INCARNATION = 2
+    IMPOSSIBLE_TERM = 3
+    NOT_FOR_US = 4
+    MALFORMED = 5
+    UNEXPECTED = 6
+    CONTRADICTS_COMMITTED = 7
+    TWO_LEADERS = 8
+    NOT_ENTITLED = 9
+    LEADER_HEARD = 10
 
 
 class Recovered(msgspec.Struct, frozen=True):
@@ -156,6 +159,10 @@ class ChangePending(Refused):
 
 class NotCaughtUp(Refused):
     """A new voter must first be a learner that holds nearly all of the log (thesis, 4.2.1)."""
+
+
+class TooManyReads(Refused):
+    """As many reads wait as may (`limits.MAX_READS_WAITING`)."""
 
 
 class Impossible(Refused):
