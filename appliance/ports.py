@@ -174,6 +174,10 @@ class KeyProvider(Protocol):
         """The version of the key that a wrap was made under. Raises WrongKey."""
         ...
 
+    def lease_left_s(self, domain: KeyDomainId) -> float | None:
+        """Seconds that this node can go on without the provider; None where it needs no lease."""
+        ...
+
     def forget(self, domain: KeyDomainId) -> None:
         """Wipes every key of a domain that is held, spares included."""
         ...
@@ -349,6 +353,65 @@ class SealedJournal(Protocol):
         ...
 
 
+class WrapCount(msgspec.Struct, frozen=True):
+    """How many wraps of a domain are of a version of its key."""
+
+    domain: KeyDomainId
+    version: int
+    count: int
+
+
+class Rewrapped(msgspec.Struct, frozen=True):
+    """A slice of re-wrapping: what it came to, and after which log the next one begins.
+
+    `failed` are reasons, each of a wrap that stays as it was; `after` is None at the end.
+    """
+
+    examined: int
+    rewrapped: int
+    failed: tuple[str, ...]
+    after: PartitionId | None
+
+
+class KeyMaintenance(Protocol):
+    """The wrapped keys of one node, and the domains that they belong to."""
+
+    async def create_domain(self, domain: KeyDomainId) -> None:
+        """See `KeyProvider.create_domain`."""
+        ...
+
+    async def status(self, domain: KeyDomainId) -> DomainStatus:
+        """See `KeyProvider.status`."""
+        ...
+
+    def epoch(self, domain: KeyDomainId) -> int:
+        """See `KeyProvider.epoch`."""
+        ...
+
+    def lease_left_s(self, domain: KeyDomainId) -> float | None:
+        """See `KeyProvider.lease_left_s`."""
+        ...
+
+    def forget(self, domain: KeyDomainId) -> None:
+        """See `KeyProvider.forget`; logs of the domain are closed before."""
+        ...
+
+    async def any_opens(self, partitions: Sequence[PartitionId], domain: KeyDomainId) -> bool:
+        """Whether any wrap of a domain in these closed logs opens, asked of the provider itself."""
+        ...
+
+    async def count_wraps(self) -> list[WrapCount]:
+        """Every wrap of this node, by domain and version. Raises StorageError."""
+        ...
+
+    async def rewrap(self, after: PartitionId | None, limit: int) -> Rewrapped:
+        """Wraps about `limit` keys under their domains' newest versions; rewrites no data.
+
+        `after` None begins, with the node's own key. Raises KeysUnavailable, KeysRefused.
+        """
+        ...
+
+
 class NodeStorage(Protocol):
     """One node's data directory: its lock, its journal, its logs."""
 
@@ -362,8 +425,27 @@ class NodeStorage(Protocol):
         """The node that owns this directory."""
         ...
 
+    @property
+    def keys(self) -> KeyMaintenance:
+        """The wrapped keys of this directory."""
+        ...
+
     def partitions(self) -> frozenset[PartitionId]:
         """The logs that exist here."""
+        ...
+
+    async def domain_of(self, partition: PartitionId) -> KeyDomainId:
+        """The key domain that a log is sealed in. Raises DamageDetected."""
+        ...
+
+    async def restart_log(
+        self, partition: PartitionId, domain: KeyDomainId, position: Position, offset: Offset
+    ) -> None:
+        """Begins a closed log anew in another domain, empty, after `position` and at `offset`.
+
+        What it held is removed, and needs no key for that. Durable when this returns. Raises
+        StorageError, KeyProviderError.
+        """
         ...
 
     async def create_log(self, partition: PartitionId, domain: KeyDomainId) -> PartitionLog:

@@ -204,8 +204,8 @@ class LeasedKeys:
         self._sealed.discard(domain)
         self._provider.forget(domain)
 
-    def left_s(self, domain: KeyDomainId) -> float:
-        """What remains of a domain's lease, in seconds; 0 when there is none."""
+    def lease_left_s(self, domain: KeyDomainId) -> float | None:
+        """See `ports.KeyProvider`; 0 when the lease has ended."""
         held = self._domains.get(domain)
         return max(0.0, held.lease_end - self._now()) if held is not None else 0.0
 

@@ -195,6 +195,10 @@ class LocalKeystore:
         """See `ports.KeyProvider`."""
         return 1
 
+    def lease_left_s(self, domain: KeyDomainId) -> float | None:
+        """See `ports.KeyProvider`: nothing is held here."""
+        return None
+
     def forget(self, domain: KeyDomainId) -> None:
         """See `ports.KeyProvider`; the file and the passphrase still open it."""
         held = self._domains.pop(domain, None)

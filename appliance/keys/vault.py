@@ -129,6 +129,10 @@ class VaultProvider:
         """See `ports.KeyProvider`."""
         return version_of(wrapped)
 
+    def lease_left_s(self, domain: KeyDomainId) -> float | None:
+        """See `ports.KeyProvider`: nothing is held here."""
+        return None
+
     def forget(self, domain: KeyDomainId) -> None:
         """See `ports.KeyProvider`; nothing is held here but what is known of the key."""
         self._checked.pop(domain, None)

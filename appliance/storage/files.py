@@ -209,17 +209,7 @@ class LogFiles:
 
     def replace_wrap(self, epoch: int, old: WrappedKey, new: WrappedKey) -> None:
         """Puts a checked new wrap of the same data key in place of `old`, if that still stands."""
-
-        def rewrapped(manifest: Manifest) -> Manifest:
-            keys = tuple(
-                msgspec.structs.replace(key, wrapped=new)
-                if (key.epoch, key.wrapped) == (epoch, old)
-                else key
-                for key in manifest.keys
-            )
-            return msgspec.structs.replace(manifest, keys=keys)
-
-        self._change(rewrapped)
+        self._change(lambda manifest: manifest.with_wrap(epoch, old, new))
 
     def _take_next_key(self) -> EpochKey:
         """The key that the file that begins now is sealed under."""

@@ -74,6 +74,16 @@ class Manifest(msgspec.Struct, frozen=True):
         """The key that new files are sealed under."""
         return self.keys[-1]
 
+    def with_wrap(self, epoch: int, old: WrappedKey, new: WrappedKey) -> "Manifest":
+        """The same with another wrap of the same data key, if `old` still stands."""
+        keys = tuple(
+            msgspec.structs.replace(key, wrapped=new)
+            if (key.epoch, key.wrapped) == (epoch, old)
+            else key
+            for key in self.keys
+        )
+        return msgspec.structs.replace(self, keys=keys)
+
 
 _decoder = msgspec.msgpack.Decoder(Manifest)
 

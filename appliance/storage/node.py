@@ -31,44 +31,40 @@ from appliance.ports import (
 )
 from appliance.storage.blockfile import Disk
 from appliance.storage.cache import TailCache
-from appliance.storage.document import clear_part, open_document, seal_document
-from appliance.storage.epochs import NO_EPOCH
+from appliance.storage.epochs import NO_EPOCH, Epoch
 from appliance.storage.files import LogFiles
+from appliance.storage.identity import (
+    CONTROL,
+    FIRST_EPOCH,
+    IDENTITY,
+    Identity,
+    Private,
+    identity_in,
+    private_in,
+    save_identity,
+)
 from appliance.storage.journal import FileJournal, open_journal
 from appliance.storage.layout import Stamp
 from appliance.storage.log import SealedLog
-from appliance.storage.manifest import EpochKey, FileEntry, Manifest, ManifestStore
+from appliance.storage.manifest import FileEntry, Manifest, ManifestStore
 from appliance.storage.marks import GoneRecord, MarkRecord, Remembered, VoteRecord
+from appliance.storage.node_keys import ControlKey, KeptWrap, NodeKeys, NodeLogs
 from appliance.storage.recovery import recover
-from appliance.types import ClusterId, Index, KeyDomainId, NodeId, Offset, PartitionId, Term
+from appliance.types import (
+    ClusterId,
+    Index,
+    KeyDomainId,
+    NodeId,
+    Offset,
+    PartitionId,
+    Position,
+    Term,
+)
 
-_IDENTITY = "identity"
 _JOURNALS = "journals"
-_CONTROL = PartitionId(UUID(int=0))
 _MAX_JOURNAL_BYTES = 4 * MIB
-_FIRST_EPOCH = 1
 
 invariant(len(GENESIS) == TAG_BYTES, "a chain begins with a tag")
-
-
-class Identity(msgspec.Struct, frozen=True):
-    """What stands in the clear before any key is there; bound by the seal behind it."""
-
-    cluster: ClusterId
-    node: NodeId
-    domain: KeyDomainId
-    wrapped: WrappedKey
-    commitment: bytes
-
-    def key_place(self) -> KeyPlace:
-        """Where the cluster's data key of this node is bound to."""
-        return KeyPlace(self.cluster, _CONTROL, self.domain, _FIRST_EPOCH, FORMAT)
-
-
-class _Private(msgspec.Struct, frozen=True):
-    """What of the identity is sealed."""
-
-    journal: UUID
 
 
 class NodeDirectory:
@@ -99,6 +95,14 @@ class NodeDirectory:
         self._manifests = ManifestStore(disk, cluster=identity.cluster, key=key, entropy=entropy)
         self._written = trio.Event()
         self._open: dict[PartitionId, tuple[SealedLog, LogFiles]] = {}
+        self._locks: dict[PartitionId, trio.Lock] = {}
+        self._node_keys = NodeKeys(
+            keys,
+            self._manifests,
+            cluster=identity.cluster,
+            control=ControlKey(self._kept_identity, self._replace_identity_wrap),
+            logs=NodeLogs(self.partitions, self._files_of, self._lock_of),
+        )
 
     @classmethod
     async def create(
@@ -117,14 +121,14 @@ class NodeDirectory:
         if set(disk.names(".")) - {"lock"}:
             disk.unlock()
             raise ConfigurationError(f"{disk} is not empty; a node is made in an empty directory")
-        place = KeyPlace(cluster, _CONTROL, domain, _FIRST_EPOCH, FORMAT)
+        place = KeyPlace(cluster, CONTROL, domain, FIRST_EPOCH, FORMAT)
         await keys.create_domain(domain)
         fresh = await keys.new_data_key(place)
         identity = Identity(cluster, node, domain, fresh.wrapped, commitment(fresh.secret, place))
         journal_id = UUID(bytes=entropy.random_bytes(16))
         disk.make_directory(_JOURNALS)
         journal = _open_sealed(disk, identity, fresh.secret, journal_id, entropy)
-        _save_identity(disk, identity, fresh.secret, _Private(journal_id), entropy)
+        save_identity(disk, identity, fresh.secret, Private(journal_id), entropy)
         return cls(
             disk, identity, fresh.secret, journal, Remembered(),
             keys=keys, entropy=entropy, stamp=stamp,
@@ -139,12 +143,12 @@ class NodeDirectory:
         Raises ConfigurationError if there is none, DirectoryInUse, KeysUnavailable, KeysRefused,
         WrongKey, DamageDetected.
         """
-        document = disk.read(_IDENTITY, MAX_DOCUMENT_BYTES)
+        document = disk.read(IDENTITY, MAX_DOCUMENT_BYTES)
         if document is None:
             raise ConfigurationError(f"{disk} holds no node; make one with `node create`")
         disk.lock()
         try:
-            identity = _identity_in(document)
+            identity = identity_in(document)
             key = await keys.unwrap(identity.key_place(), identity.wrapped)
             check_commitment(key, identity.key_place(), identity.commitment)
             journal, remembered = await _open_node_journal(disk, document, identity, key, entropy)
@@ -177,40 +181,94 @@ class NodeDirectory:
                 found.add(partition)
         return frozenset(found)
 
+    # --- keys ----------------------------------------------------------------------------------
+
+    @property
+    def keys(self) -> NodeKeys:
+        """See `ports.NodeStorage.keys`."""
+        return self._node_keys
+
+    def _files_of(self, partition: PartitionId) -> LogFiles | None:
+        found = self._open.get(partition)
+        return found[1] if found is not None else None
+
+    def _lock_of(self, partition: PartitionId) -> trio.Lock:
+        """Held while a log is made, opened, restarted, removed, or its closed manifest replaced."""
+        return self._locks.setdefault(partition, trio.Lock())
+
+    def _kept_identity(self) -> KeptWrap:
+        identity = self._identity
+        return KeptWrap(CONTROL, identity.key_place(), identity.wrapped, identity.commitment)
+
+    def _replace_identity_wrap(self, wrapped: WrappedKey) -> None:
+        """Seals the identity anew around another wrap of the same data key. Blocks."""
+        document = self._disk.read(IDENTITY, MAX_DOCUMENT_BYTES)
+        if document is None:
+            raise DamageDetected("the identity of this directory is gone")
+        private = private_in(document, self._identity, self._key)
+        identity = msgspec.structs.replace(self._identity, wrapped=wrapped)
+        save_identity(self._disk, identity, self._key, private, self._entropy)
+        self._identity = identity
+
     # --- logs ----------------------------------------------------------------------------------
+
+    async def domain_of(self, partition: PartitionId) -> KeyDomainId:
+        """See `ports.NodeStorage.domain_of`."""
+        files = self._files_of(partition)
+        if files is not None:
+            return files.manifest.domain
+        return (await trio.to_thread.run_sync(self._manifests.read, partition)).domain
+
+    async def restart_log(
+        self, partition: PartitionId, domain: KeyDomainId, position: Position, offset: Offset
+    ) -> None:
+        """See `ports.NodeStorage.restart_log`."""
+        async with self._lock_of(partition):
+            self._open.pop(partition, None)
+            epoch = self._keys.epoch(domain)
+            key, secret = await self._node_keys.new_key(partition, domain, epoch)
+            secret.wipe()
+            first = Index(position.index + 1)
+            fresh = FileEntry(self._new_file_id(), key.epoch, first, offset, GENESIS)
+            table = (Epoch(position.term, position.index, offset),)
+
+            def restart() -> None:
+                old = self._manifests.read(partition)
+                self._disk.create(f"{partition}/{fresh.file}").close()
+                self._manifests.replace(
+                    partition, Manifest(old.sequence + 1, domain, (key,), (fresh,), table, offset)
+                )
+                for entry in old.files:
+                    self._disk.remove(f"{partition}/{entry.file}")
+
+            await trio.to_thread.run_sync(restart)
+
+    def _new_file_id(self) -> UUID:
+        return UUID(bytes=self._entropy.random_bytes(16))
 
     async def create_log(self, partition: PartitionId, domain: KeyDomainId) -> SealedLog:
         """See `ports.NodeStorage.create_log`."""
         invariant(partition not in self._open, "a log is made once")
-        place = self._place_of(partition, domain, _FIRST_EPOCH)
-        fresh = await self._keys.new_data_key(place)
-        file_id = UUID(bytes=self._entropy.random_bytes(16))
-        manifest = Manifest(
-            sequence=1,
-            domain=domain,
-            keys=(EpochKey(place.epoch, fresh.wrapped, commitment(fresh.secret, place)),),
-            files=(FileEntry(file_id, place.epoch, Index(1), Offset(0), GENESIS),),
-            epoch_table=(NO_EPOCH,),
-            start_offset=Offset(0),
-        )
+        async with self._lock_of(partition):
+            epoch = self._keys.epoch(domain)
+            key, secret = await self._node_keys.new_key(partition, domain, epoch)
+            first = FileEntry(self._new_file_id(), key.epoch, Index(1), Offset(0), GENESIS)
+            manifest = Manifest(1, domain, (key,), (first,), (NO_EPOCH,), Offset(0))
 
-        def make() -> None:
-            self._disk.make_directory(str(partition))
-            self._disk.create(f"{partition}/{file_id}").close()
-            self._manifests.replace(partition, manifest)
+            def make() -> None:
+                self._disk.make_directory(str(partition))
+                self._disk.create(f"{partition}/{first.file}").close()
+                self._manifests.replace(partition, manifest)
 
-        await trio.to_thread.run_sync(make)
-        return await self._opened(partition, manifest, {place.epoch: fresh.secret})
+            await trio.to_thread.run_sync(make)
+            return await self._opened(partition, manifest, {key.epoch: secret})
 
     async def open_log(self, partition: PartitionId) -> SealedLog:
         """See `ports.NodeStorage.open_log`."""
-        manifest = await trio.to_thread.run_sync(self._manifests.read, partition)
-        data_keys = {}
-        for key in manifest.keys:
-            place = self._place_of(partition, manifest.domain, key.epoch)
-            data_keys[key.epoch] = await self._keys.unwrap(place, key.wrapped)
-            check_commitment(data_keys[key.epoch], place, key.commitment)
-        return await self._opened(partition, manifest, data_keys)
+        async with self._lock_of(partition):
+            manifest = await trio.to_thread.run_sync(self._manifests.read, partition)
+            data_keys = await self._node_keys.open_keys(partition, manifest)
+            return await self._opened(partition, manifest, data_keys)
 
     async def _opened(
         self, partition: PartitionId, manifest: Manifest, data_keys: dict[int, SecretKey]
@@ -247,33 +305,19 @@ class NodeDirectory:
         self._open[partition] = await trio.to_thread.run_sync(open_files)
         return self._open[partition][0]
 
-    async def advance_key(self, partition: PartitionId, epoch: int) -> None:
-        """Fetches the data key of a newer epoch, ahead of the roll that an open log takes it at.
-
-        Raises KeysUnavailable, KeysRefused; the log then goes on under the key it has.
-        """
-        _, files = self._open[partition]
-        if epoch <= files.newest_epoch:
-            return
-        place = self._place_of(partition, files.manifest.domain, epoch)
-        fresh = await self._keys.new_data_key(place)
-        key = EpochKey(epoch, fresh.wrapped, commitment(fresh.secret, place))
-        files.stage_key(key, fresh.secret)
-
     async def delete_log(self, partition: PartitionId) -> None:
         """See `ports.NodeStorage.delete_log`."""
-        self._open.pop(partition, None)
-        await self._journal.append([self._remembered.apply(GoneRecord(partition))])
-        await trio.to_thread.run_sync(self._disk.remove, str(partition))
-
-    def _place_of(self, partition: PartitionId, domain: KeyDomainId, epoch: int) -> KeyPlace:
-        return KeyPlace(self.cluster, partition, domain, epoch, FORMAT)
+        async with self._lock_of(partition):
+            self._open.pop(partition, None)
+            await self._journal.append([self._remembered.apply(GoneRecord(partition))])
+            await trio.to_thread.run_sync(self._disk.remove, str(partition))
+        self._locks.pop(partition, None)
 
     # --- journals ------------------------------------------------------------------------------
 
     async def open_journal(self, name: PartitionId) -> FileJournal:
         """See `ports.NodeStorage.open_journal`."""
-        place = Place(Purpose.JOURNAL, self.cluster, _CONTROL, name)
+        place = Place(Purpose.JOURNAL, self.cluster, CONTROL, name)
         return await trio.to_thread.run_sync(
             lambda: open_journal(
                 self._disk,
@@ -295,7 +339,13 @@ class NodeDirectory:
         await self._journal.append([self._remembered.apply(record)])
 
     async def run(self) -> None:
-        """Marks logs that have gone idle, until cancelled; sleeps while nothing is written."""
+        """Marks logs that have gone idle and follows rotations of keys, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._node_keys.follow, lambda: tuple(self._open))
+            await self._mark_idle()
+
+    async def _mark_idle(self) -> None:
+        """Marks logs that have gone idle; sleeps while nothing is written."""
         while True:
             await self._written.wait()
             self._written = trio.Event()
@@ -332,35 +382,10 @@ class NodeDirectory:
                 self._disk.unlock()
 
 
-def _identity_in(document: bytes) -> Identity:
-    try:
-        return msgspec.msgpack.decode(clear_part(document), type=Identity)
-    except msgspec.MsgspecError:
-        raise DamageDetected("the identity of this directory is malformed") from None
-
-
-def _identity_place(identity: Identity) -> Place:
-    return Place(Purpose.IDENTITY, identity.cluster, _CONTROL, UUID(int=identity.node))
-
-
-def _save_identity(
-    disk: Disk, identity: Identity, key: SecretKey, private: _Private, entropy: Entropy
-) -> None:
-    place = _identity_place(identity)
-    document = seal_document(
-        msgspec.msgpack.encode(private),
-        clear=msgspec.msgpack.encode(identity),
-        place=place,
-        key=file_key(key, place.encoded()),
-        entropy=entropy,
-    )
-    disk.replace(_IDENTITY, document)
-
-
 def _open_sealed(
     disk: Disk, identity: Identity, key: SecretKey, file: UUID, entropy: Entropy
 ) -> FileJournal:
-    place = Place(Purpose.JOURNAL, identity.cluster, _CONTROL, file)
+    place = Place(Purpose.JOURNAL, identity.cluster, CONTROL, file)
     return open_journal(
         disk, f"node-{file}", place=place, key=file_key(key, place.encoded()), entropy=entropy
     )
@@ -370,9 +395,7 @@ async def _open_node_journal(
     disk: Disk, document: bytes, identity: Identity, key: SecretKey, entropy: Entropy
 ) -> tuple[FileJournal, Remembered]:
     """The node journal that the identity names, begun anew when it has grown."""
-    place = _identity_place(identity)
-    content = open_document(document, place=place, key=file_key(key, place.encoded()))
-    private = msgspec.msgpack.decode(content, type=_Private)
+    private = private_in(document, identity, key)
     name = f"node-{private.journal}"
     if name not in disk.names("."):
         raise DamageDetected("the node journal is gone: this node must not return under its id")
@@ -384,7 +407,7 @@ async def _open_node_journal(
     fresh_id = UUID(bytes=entropy.random_bytes(16))
     fresh = _open_sealed(disk, identity, key, fresh_id, entropy)
     await fresh.append(remembered.snapshot())
-    _save_identity(disk, identity, key, _Private(fresh_id), entropy)
+    save_identity(disk, identity, key, Private(fresh_id), entropy)
     await journal.close()
     disk.remove(name)
     return fresh, remembered

@@ -11,9 +11,9 @@ from certs_tooling.authority import Authority
 
 from appliance import assembly
 from appliance.config import NodeConfig, parse
-from appliance.errors import ConfigurationError, KeysUnavailable
+from appliance.errors import ConfigurationError, KeyProviderError, KeysUnavailable
 from appliance.keys.local import LocalKeystore
-from appliance.ports import DataKey, KeyHealth, KeyPlace, SecretKey, WrappedKey
+from appliance.ports import DataKey, KeyHealth, KeyPlace, SecretKey, WrapAt, WrappedKey
 from appliance.types import KeyDomainId
 
 PASSPHRASE = b"correct horse"
@@ -61,6 +61,12 @@ class AwayAtTimes:
 
     async def unwrap(self, place: KeyPlace, wrapped: WrappedKey) -> SecretKey:
         return await self._reached().unwrap(place, wrapped)
+
+    async def unwrap_all(self, wraps: list[WrapAt]) -> list[SecretKey | KeyProviderError]:
+        return await self._reached().unwrap_all(wraps)
+
+    def epoch(self, domain: KeyDomainId) -> int:
+        return self.store.epoch(domain)
 
     async def health(self) -> KeyHealth:
         return KeyHealth(serving=not self.away)

@@ -8,8 +8,8 @@ import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from appliance.errors import KeysRefused
-from appliance.ports import DataKey, KeyHealth, SecretKey, WrappedKey
+from appliance.errors import KeyProviderError, KeysRefused
+from appliance.ports import DataKey, DomainStatus, KeyHealth, SecretKey, WrappedKey
 from appliance.storage.blockfile import PosixDisk
 from appliance.storage.node import NodeDirectory
 from appliance.types import (
@@ -44,6 +44,37 @@ class MemoryKeys:
     def __init__(self):
         self._cipher = AESGCM(os.urandom(32))
         self.calls = 0
+        self.version = 1
+
+    def epoch(self, domain):
+        return self.version
+
+    def version_of(self, wrapped):
+        return wrapped.ciphertext[0]
+
+    async def status(self, domain):
+        return DomainStatus(self.version, 1)
+
+    def forget(self, domain):
+        pass
+
+    async def unwrap_all(self, wraps):
+        outcomes = []
+        for wrap in wraps:
+            try:
+                outcomes.append(await self.unwrap(wrap.place, wrap.wrapped))
+            except KeyProviderError as error:
+                outcomes.append(error)
+        return outcomes
+
+    async def rewrap_all(self, wraps):
+        opened = await self.unwrap_all(wraps)
+        return [
+            self.wrap(wrap.place, bytes(secret.reveal()))
+            if isinstance(secret, SecretKey)
+            else secret
+            for wrap, secret in zip(wraps, opened, strict=True)
+        ]
 
     async def create_domain(self, domain):
         self.calls += 1
@@ -56,11 +87,11 @@ class MemoryKeys:
     def wrap(self, place, material):
         nonce = os.urandom(12)
         sealed = self._cipher.encrypt(nonce, material, self._aad(place))
-        return WrappedKey("memory", nonce + sealed)
+        return WrappedKey("memory", bytes([self.version]) + nonce + sealed)
 
     async def unwrap(self, place, wrapped):
         self.calls += 1
-        nonce, sealed = wrapped.ciphertext[:12], wrapped.ciphertext[12:]
+        nonce, sealed = wrapped.ciphertext[1:13], wrapped.ciphertext[13:]
         try:
             return SecretKey(self._cipher.decrypt(nonce, sealed, self._aad(place)))
         except InvalidTag:

@@ -1,8 +1,17 @@
-"""Key epochs of a log: a newer key begins at a roll, and every older one still opens its files."""
+"""Keys of a directory: newer ones begin at a roll, older ones open their files, wraps are replaced.
 
+Data is never touched by re-wrapping, and a crash at any step leaves a wrap that opens.
+"""
+
+from uuid import UUID
+
+import msgspec
+import pytest
 import trio
 
+from appliance.errors import KeyGone, WrongKey
 from appliance.storage import log as log_module
+from appliance.types import Index, KeyDomainId, Offset, PartitionId, Position, Term
 
 from .conftest import DOMAIN, PARTITION
 from .test_storage_log import appended, payloads
@@ -12,12 +21,19 @@ def files_of(node):
     return node._open[PARTITION][1]
 
 
+def contents(home):
+    """Every file but manifests, identity and the node's journal."""
+    folder = home.path / str(PARTITION)
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "manifest"}
+
+
 def test_a_newer_epoch_begins_with_the_next_file_and_no_earlier(home, monkeypatch):
     async def main():
         node = await home.create()
         log = await node.create_log(PARTITION, DOMAIN)
         await appended(log, b"one")
-        await node.advance_key(PARTITION, 5)
+        home.keys.version = 5
+        await node.keys.advance_all([PARTITION])
         await appended(log, b"two")
         assert [entry.key_epoch for entry in files_of(node).manifest.files] == [1]
         monkeypatch.setattr(log_module, "MAX_SEGMENT_BYTES", 1)
@@ -42,35 +58,153 @@ def test_an_epoch_that_is_not_newer_asks_for_no_key(home):
         node = await home.create()
         log = await node.create_log(PARTITION, DOMAIN)
         await appended(log, b"one")
-        await node.advance_key(PARTITION, 2)
+        home.keys.version = 2
+        await node.keys.advance_all([PARTITION])
         calls = home.keys.calls
-        await node.advance_key(PARTITION, 2)
-        await node.advance_key(PARTITION, 1)
+        await node.keys.advance_all([PARTITION])
+        home.keys.version = 1
+        await node.keys.advance_all([PARTITION])
         assert home.keys.calls == calls
 
     trio.run(main)
 
 
-def test_a_wrap_is_replaced_on_disk_and_data_is_not_touched(home):
+@pytest.mark.parametrize("is_open", [True, False])
+def test_every_wrap_is_replaced_and_data_is_not_touched(home, is_open):
     async def main():
         node = await home.create()
         log = await node.create_log(PARTITION, DOMAIN)
         await appended(log, b"one")
-        files = files_of(node)
-        key = files.manifest.newest
-        place = node._place_of(PARTITION, DOMAIN, key.epoch)
-        secret = await home.keys.unwrap(place, key.wrapped)
-        new = home.keys.wrap(place, bytes(secret.reveal()))
-        data = (home.path / str(PARTITION) / str(files.active.entry.file)).read_bytes()
-        files.replace_wrap(key.epoch, new, new)
-        assert files.manifest.newest.wrapped == key.wrapped
-        files.replace_wrap(key.epoch, key.wrapped, new)
+        if not is_open:
+            await log.close()
+            await node.close()
+            node = await home.open()
+        home.keys.version = 2
+        counts = {(each.version, each.count) for each in await node.keys.count_wraps()}
+        assert counts == {(1, 2)}
+        data = contents(home)
+        done = await node.keys.rewrap(None, 200)
+        assert (done.examined, done.rewrapped, done.failed, done.after) == (2, 2, (), None)
+        assert contents(home) == data
+        again = await node.keys.rewrap(None, 200)
+        assert again.rewrapped == 0
         home.abandon(node)
-        after = (home.path / str(PARTITION) / str(files.active.entry.file)).read_bytes()
-        assert after == data
+        node = await home.open()
+        assert {each.version for each in await node.keys.count_wraps()} == {2}
+        log = await node.open_log(PARTITION)
+        assert await payloads(log) == [b"one"]
+
+    trio.run(main)
+
+
+def test_slices_end_where_the_next_begins(home):
+    partitions = [PartitionId(UUID(int=100 + number)) for number in range(5)]
+
+    async def main():
+        node = await home.create()
+        for partition in partitions:
+            await node.create_log(partition, DOMAIN)
+        home.keys.version = 2
+        after, rewrapped, slices = None, 0, 0
+        while slices == 0 or after is not None:
+            done = await node.keys.rewrap(after, 2)
+            after, rewrapped, slices = done.after, rewrapped + done.rewrapped, slices + 1
+        assert (rewrapped, slices) == (6, 3)
+
+    trio.run(main)
+
+
+def test_a_new_wrap_that_opens_to_another_key_replaces_nothing(home, monkeypatch):
+    async def main():
+        node = await home.create()
+        log = await node.create_log(PARTITION, DOMAIN)
+        await appended(log, b"one")
+        before = files_of(node).manifest.keys
+        home.keys.version = 2
+
+        async def swapped(wraps):
+            return [home.keys.wrap(wrap.place, bytes(32)) for wrap in wraps]
+
+        monkeypatch.setattr(home.keys, "rewrap_all", swapped)
+        done = await node.keys.rewrap(None, 200)
+        assert done.rewrapped == 0
+        assert len(done.failed) == 2
+        assert "another key" in done.failed[0]
+        assert files_of(node).manifest.keys == before
+        home.abandon(node)
+        log = await (await home.open()).open_log(PARTITION)
+        assert await payloads(log) == [b"one"]
+
+    trio.run(main)
+
+
+def test_a_wrap_that_does_not_open_is_named_and_the_others_are_replaced(home, monkeypatch):
+    other = PartitionId(UUID(int=99))
+
+    async def main():
+        node = await home.create()
+        await node.create_log(PARTITION, DOMAIN)
+        await node.create_log(other, DOMAIN)
+        home.keys.version = 2
+        rewrap_all = home.keys.rewrap_all
+
+        async def half(wraps):
+            outcomes = await rewrap_all(wraps)
+            return [WrongKey("not this one"), *outcomes[1:]]
+
+        monkeypatch.setattr(home.keys, "rewrap_all", half)
+        done = await node.keys.rewrap(None, 200)
+        assert (done.rewrapped, done.failed) == (2, ("not this one",))
+
+    trio.run(main)
+
+
+def test_a_log_begins_anew_in_another_domain_without_the_old_key(home, monkeypatch):
+    new_domain = KeyDomainId(UUID(int=500))
+
+    async def main():
+        node = await home.create()
+        log = await node.create_log(PARTITION, DOMAIN)
+        await appended(log, b"one", b"two", b"three")
+        old = contents(home)
+        last, end = log.last, log.end_offset
+        await log.close()
+
+        async def gone(wraps):
+            return [KeyGone("deleted") for _ in wraps]
+
+        with monkeypatch.context() as patched:
+            patched.setattr(home.keys, "unwrap_all", gone)
+            with pytest.raises(KeyGone):
+                await node.open_log(PARTITION)
+            await node.restart_log(PARTITION, new_domain, last, end)
+        assert not set(contents(home)) & set(old)
+        assert await node.domain_of(PARTITION) == new_domain
+        log = await node.open_log(PARTITION)
+        assert (log.start_offset, log.end_offset) == (3, 3)
+        assert log.last == last
+        assert log.term_at(last.index) == last.term
+        await appended(log, b"four")
+        home.abandon(node)
         node = await home.open()
         log = await node.open_log(PARTITION)
-        assert files_of(node).manifest.newest.wrapped == new
-        assert await payloads(log) == [b"one"]
+        assert await payloads(log, start=last.index) == [b"four"]
+        assert log.last == Position(Term(1), Index(last.index + 1))
+        assert log.start_offset == Offset(3)
+
+    trio.run(main)
+
+
+def test_a_log_whose_key_went_opens_nothing(home):
+    async def main():
+        node = await home.create()
+        log = await node.create_log(PARTITION, DOMAIN)
+        await log.close()
+        node._open.clear()
+        assert await node.keys.any_opens([PARTITION], DOMAIN)
+        home.keys._cipher = type(home.keys)()._cipher
+        assert not await node.keys.any_opens([PARTITION], DOMAIN)
+        assert not await node.keys.any_opens([PartitionId(UUID(int=7))], DOMAIN)
+        assert msgspec.structs.asdict(node._kept_identity())
 
     trio.run(main)
