@@ -86,6 +86,8 @@ MAX_FLUSH_BYTES = 8 * MIB
 """Entries of one write and sync, unless one batch alone is larger."""
 MIN_RESERVE_BYTES = MIB
 MAX_RESERVE_BYTES = 64 * MIB
+INDEX_CACHE_BYTES = 32 * MIB
+"""Indexes of closed files that were read lately, of all logs together."""
 INDEX_STRIDE_BYTES = 64 * KIB
 """Of a log between two points of its index."""
 MAX_DOCUMENT_BYTES = 8 * MIB

@@ -9,106 +9,23 @@ Rules:
 - Space is reserved before it is written, in doubling steps; ENOSPC arises there and nowhere else.
 - A new name is durable only after its directory was synced; a document is replaced whole or not.
 
-`Disk` and `BlockFile` are what a simulated disk implements.
+- Descriptors are few: the file that was used least lately lets go of its own, unless it holds what
+  was not synced (the next sync must report what became of it), and opens again when it is used.
 """
 
 import errno
 import fcntl
 import os
 import threading
+from collections import OrderedDict
 from pathlib import Path
-from typing import Protocol
 
 from appliance.errors import DirectoryInUse, StorageError, StorageFull
-from appliance.limits import MAX_RESERVE_BYTES, MIN_RESERVE_BYTES
+from appliance.limits import MAX_OPEN_FILES, MAX_RESERVE_BYTES, MIN_RESERVE_BYTES
+from appliance.storage.disk import BlockFile
 from appliance.types import Buffer
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-class BlockFile(Protocol):
-    """One open file. Calls block; they may come from any thread."""
-
-    def size(self) -> int:
-        """Length, reserved space included."""
-        ...
-
-    def reserve(self, end: int) -> None:
-        """Makes sure of space up to `end`, and ahead of it.
-
-        Raises StorageFull; nothing is lost.
-        """
-        ...
-
-    def write(self, position: int, data: Buffer) -> None:
-        """Writes all of `data` with one call, or raises StorageError and is closed for good."""
-        ...
-
-    def sync(self) -> None:
-        """Returns when everything written is durable, or raises StorageError.
-
-        It is closed for good then.
-        """
-        ...
-
-    def read_into(self, position: int, into: memoryview) -> int:
-        """Reads up to `len(into)` bytes; fewer only at the end of the file."""
-        ...
-
-    def written_after(self, position: int) -> bool:
-        """Whether anything but reserved space may lie at or after `position`."""
-        ...
-
-    def cut(self, length: int) -> None:
-        """Makes the file exactly that long, durably."""
-        ...
-
-    def close(self) -> None:
-        """Lets go of the file once nobody reads it any more."""
-        ...
-
-
-class Disk(Protocol):
-    """A directory with everything below it; names are relative, with `/` between parts.
-
-    `str()` of it is what an operator knows the directory by.
-    """
-
-    def create(self, name: str) -> BlockFile:
-        """A new empty file whose name is durable; raises StorageError if there is one."""
-        ...
-
-    def open(self, name: str) -> BlockFile:
-        """An existing file; raises StorageError if there is none."""
-        ...
-
-    def replace(self, name: str, content: Buffer) -> None:
-        """Puts a whole document in place of another, durably: the old or the new is found."""
-        ...
-
-    def read(self, name: str, max_bytes: int) -> bytes | None:
-        """A whole document, or None if there is none; raises StorageError if it is larger."""
-        ...
-
-    def make_directory(self, name: str) -> None:
-        """A directory whose name is durable; one that is there is left as it is."""
-        ...
-
-    def names(self, directory: str) -> list[str]:
-        """What a directory holds, sorted; nothing if there is no such directory."""
-        ...
-
-    def remove(self, name: str) -> None:
-        """Removes a file, or a directory with its files, durably; nothing if it is not there."""
-        ...
-
-    def lock(self) -> None:
-        """Takes the directory for this process; raises DirectoryInUse."""
-        ...
-
-    def unlock(self) -> None:
-        """Lets go of the directory."""
-        ...
 
 
 def _failed(action: str, error: OSError) -> StorageError:
@@ -117,17 +34,95 @@ def _failed(action: str, error: OSError) -> StorageError:
     return StorageError(f"cannot {action}: {os.strerror(error.errno or errno.EIO)}")
 
 
-class PosixFile:
-    """A file of the operating system."""
+_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
-    def __init__(self, descriptor: int) -> None:
-        """Owns an open descriptor."""
-        self._descriptor = descriptor
-        self._reserved = os.fstat(descriptor).st_size
+
+class Descriptors:
+    """The open descriptors of one disk, least lately used first."""
+
+    def __init__(self, limit: int = MAX_OPEN_FILES) -> None:
+        """Keeps at most `limit` open, besides those in use or not synced."""
+        self._limit = limit
         self._guard = threading.Lock()
-        self._users = 0
-        self._closing = False
-        self._failed = False
+        self._open: OrderedDict[PosixFile, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
+    def acquire(self, file: "PosixFile", *, reading: bool) -> int:
+        """A descriptor that stays open until `release`; raises StorageError."""
+        with self._guard:
+            if file.closing or (file.failed and not reading):
+                raise StorageError("the file is closed")
+            if file.descriptor is None:
+                self._adopt(file, file.reopened())
+            self._open.move_to_end(file)
+            file.users += 1
+            return file.descriptor or 0
+
+    def adopt(self, file: "PosixFile", descriptor: int) -> None:
+        """Takes in a file that was opened just now."""
+        with self._guard:
+            self._adopt(file, descriptor)
+
+    def _adopt(self, file: "PosixFile", descriptor: int) -> None:
+        file.descriptor = descriptor
+        self._open[file] = None
+        for other in tuple(self._open)[: max(0, len(self._open) - self._limit)]:
+            if other is not file and not other.users and not other.unsynced:
+                self._let_go(other)
+
+    def release(self, file: "PosixFile") -> None:
+        """One user less; the last one closes what is to be closed."""
+        with self._guard:
+            file.users -= 1
+            if file.closing and not file.users:
+                self._let_go(file)
+
+    def close(self, file: "PosixFile") -> None:
+        """Closes a file for good, once nobody uses it any more."""
+        with self._guard:
+            file.closing = True
+            if not file.users:
+                self._let_go(file)
+
+    def _let_go(self, file: "PosixFile") -> None:
+        if file.descriptor is not None:
+            os.close(file.descriptor)
+            file.descriptor = None
+            del self._open[file]
+
+
+class PosixFile:
+    """A file of the operating system; its descriptor comes and goes."""
+
+    __slots__ = ("_descriptors", "_identity", "_path", "_reserved", "closing", "descriptor",
+                 "failed", "unsynced", "users")  # fmt: skip
+
+    def __init__(self, path: Path, descriptor: int, descriptors: Descriptors) -> None:
+        """Owns an open descriptor, which `descriptors` may close and open again."""
+        status = os.fstat(descriptor)
+        self._path = path
+        self._identity = (status.st_dev, status.st_ino)
+        self._reserved = status.st_size
+        self._descriptors = descriptors
+        self.descriptor: int | None = None
+        self.users = 0
+        self.closing = self.failed = self.unsynced = False
+        descriptors.adopt(self, descriptor)
+
+    def reopened(self) -> int:
+        """A new descriptor of the same file; raises StorageError."""
+        try:
+            descriptor = os.open(self._path, _FLAGS)
+        except OSError as error:
+            raise _failed(f"open {self._path.name}", error) from None
+        status = os.fstat(descriptor)
+        if (status.st_dev, status.st_ino) != self._identity:
+            os.close(descriptor)
+            raise StorageError(f"another file took the place of {self._path.name}")
+        return descriptor
 
     def size(self) -> int:
         """See `BlockFile.size`."""
@@ -139,17 +134,17 @@ class PosixFile:
             return
         step = min(max(self._reserved, MIN_RESERVE_BYTES), MAX_RESERVE_BYTES)
         ahead = max(end, self._reserved + step)
-        with self._using():
+        with self._using() as descriptor:
             try:
-                self._allocate(ahead)
+                self._allocate(descriptor, ahead)
             except StorageFull:
                 if ahead == end:
                     raise
-                self._allocate(end)
+                self._allocate(descriptor, end)
 
-    def _allocate(self, end: int) -> None:
+    def _allocate(self, descriptor: int, end: int) -> None:
         try:
-            os.posix_fallocate(self._descriptor, self._reserved, end - self._reserved)
+            os.posix_fallocate(descriptor, self._reserved, end - self._reserved)
         except OSError as error:
             if error.errno not in _NO_SPACE:
                 self._fail()
@@ -158,9 +153,10 @@ class PosixFile:
 
     def write(self, position: int, data: Buffer) -> None:
         """See `BlockFile.write`."""
-        with self._using():
+        with self._using() as descriptor:
+            self.unsynced = True
             try:
-                written = os.pwritev(self._descriptor, [data], position)
+                written = os.pwritev(descriptor, [data], position)
             except OSError as error:
                 self._fail()
                 raise _failed("write", error) from None
@@ -170,20 +166,21 @@ class PosixFile:
 
     def sync(self) -> None:
         """See `BlockFile.sync`."""
-        with self._using():
+        with self._using() as descriptor:
             try:
-                os.fdatasync(self._descriptor)
+                os.fdatasync(descriptor)
             except OSError as error:
                 self._fail()
                 raise _failed("sync", error) from None
+            self.unsynced = False
 
     def read_into(self, position: int, into: memoryview) -> int:
         """See `BlockFile.read_into`."""
-        with self._using(reading=True):
+        with self._using(reading=True) as descriptor:
             done = 0
             try:
                 while done < len(into):
-                    count = os.preadv(self._descriptor, [into[done:]], position + done)
+                    count = os.preadv(descriptor, [into[done:]], position + done)
                     if count == 0:
                         break
                     done += count
@@ -193,9 +190,9 @@ class PosixFile:
 
     def written_after(self, position: int) -> bool:
         """See `BlockFile.written_after`: holes and reserved blocks are known to the file system."""
-        with self._using():
+        with self._using() as descriptor:
             try:
-                os.lseek(self._descriptor, position, os.SEEK_DATA)
+                os.lseek(descriptor, position, os.SEEK_DATA)
             except OSError as error:
                 if error.errno == errno.ENXIO:
                     return False
@@ -204,10 +201,10 @@ class PosixFile:
 
     def cut(self, length: int) -> None:
         """See `BlockFile.cut`."""
-        with self._using():
+        with self._using() as descriptor:
             try:
-                os.ftruncate(self._descriptor, length)
-                os.fsync(self._descriptor)
+                os.ftruncate(descriptor, length)
+                os.fsync(descriptor)
             except OSError as error:
                 self._fail()
                 raise _failed("cut", error) from None
@@ -215,52 +212,39 @@ class PosixFile:
 
     def close(self) -> None:
         """See `BlockFile.close`."""
-        with self._guard:
-            if self._closing:
-                return
-            self._closing = True
-            if self._users == 0:
-                os.close(self._descriptor)
+        self._descriptors.close(self)
 
     def _fail(self) -> None:
-        self._failed = True
+        self.failed = True
 
     def _using(self, *, reading: bool = False) -> "_Use":
-        with self._guard:
-            if self._closing or (self._failed and not reading):
-                raise StorageError("the file is closed")
-            self._users += 1
-        return _Use(self)
-
-    def release(self) -> None:
-        """One user less; the last one closes what is to be closed."""
-        with self._guard:
-            self._users -= 1
-            if self._closing and self._users == 0:
-                os.close(self._descriptor)
+        return _Use(self._descriptors, self, self._descriptors.acquire(self, reading=reading))
 
 
 class _Use:
     """Keeps a descriptor open while a thread uses it, so that its number is not taken by others."""
 
-    __slots__ = ("_file",)
+    __slots__ = ("_descriptor", "_descriptors", "_file")
 
-    def __init__(self, file: PosixFile) -> None:
+    def __init__(self, descriptors: Descriptors, file: PosixFile, descriptor: int) -> None:
+        self._descriptors = descriptors
         self._file = file
+        self._descriptor = descriptor
 
-    def __enter__(self) -> None:
-        return None
+    def __enter__(self) -> int:
+        return self._descriptor
 
     def __exit__(self, *_: object) -> None:
-        self._file.release()
+        self._descriptors.release(self._file)
 
 
 class PosixDisk:
     """A directory of the operating system, mode 0700, files 0600."""
 
-    def __init__(self, root: Path) -> None:
-        """Makes `root` if it is not there."""
+    def __init__(self, root: Path, *, max_open: int = MAX_OPEN_FILES) -> None:
+        """Makes `root` if it is not there; keeps about `max_open` descriptors."""
         self._root = root
+        self._descriptors = Descriptors(max_open)
         self._lock: int | None = None
         try:
             if not root.is_dir():
@@ -284,8 +268,7 @@ class PosixDisk:
     def _opened(self, name: str, flags: int) -> BlockFile:
         path = self._root / name
         try:
-            flags |= os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-            file = PosixFile(os.open(path, flags, 0o600))
+            file = PosixFile(path, os.open(path, flags | _FLAGS, 0o600), self._descriptors)
             if flags & os.O_CREAT:
                 _sync_directory(path.parent)
         except OSError as error:

@@ -14,12 +14,12 @@ from uuid import UUID
 import msgspec
 
 from appliance.crypto.chain import GENESIS
-from appliance.crypto.keyring import file_key
-from appliance.crypto.sealed import FrameKind, Place, Purpose
+from appliance.crypto.sealed import FrameKind
 from appliance.errors import DamageDetected
 from appliance.invariant import invariant
 from appliance.ports import Entropy, SecretKey, WrappedKey
-from appliance.storage.blockfile import BlockFile, Disk
+from appliance.storage.contents import ContentsCache, FileHome
+from appliance.storage.disk import Disk
 from appliance.storage.epochs import Epoch, EpochTable
 from appliance.storage.logfile import END_OF_INDEXES, LogFile
 from appliance.storage.manifest import EpochKey, FileEntry, Manifest, ManifestStore
@@ -39,30 +39,30 @@ class LogFiles:
         manifest: Manifest,
         data_keys: Mapping[int, SecretKey],
         entropy: Entropy,
+        cache: ContentsCache,
     ) -> None:
-        """Opens every file that the manifest names; raises DamageDetected if one is missing.
+        """Opens the active file of a manifest; raises DamageDetected if any file is missing.
 
         `data_keys` has the key of each epoch of the manifest.
         """
-        self._disk = disk
         self._store = store
-        self._cluster = cluster
         self._partition = partition
         self._manifest = manifest
+        self._entropy = entropy
         self._data_keys = dict(data_keys)
         self._next_key: tuple[EpochKey, SecretKey] | None = None
         self._new_keys: tuple[EpochKey, ...] = ()
         self._changing = threading.Lock()
-        self._entropy = entropy
-        present = set(disk.names(str(partition)))
-        missing = [entry.file for entry in manifest.files if str(entry.file) not in present]
-        if missing:
-            raise DamageDetected(f"partition {partition}: file {missing[0]} is not there")
+        self._home = FileHome(
+            disk, cluster, partition, data_keys=self._data_keys, entropy=entropy, cache=cache
+        )
+        _check_present(disk, partition, manifest)
         limits = [*(entry.first_index for entry in manifest.files[1:]), END_OF_INDEXES]
         self._files = [
-            self._opened(entry, disk.open(self._name(entry.file)), limit)
+            LogFile(entry, self._home, limit=limit)
             for entry, limit in zip(manifest.files, limits, strict=True)
         ]
+        self.active.open_active()
 
     def __iter__(self) -> Iterator[LogFile]:
         """The files, oldest first."""
@@ -161,8 +161,8 @@ class LogFiles:
         file_id = UUID(bytes=self._entropy.random_bytes(16))
         key = self._take_next_key()
         entry = FileEntry(file_id, key.epoch, first_index, first_offset, first_tag)
-        fresh = self._opened(entry, self._disk.create(self._name(file_id)), END_OF_INDEXES)
-        fresh.begin_writing(fresh.beginning, self._entropy)
+        fresh = LogFile(entry, self._home)
+        fresh.make()
         return fresh
 
     def _name_files(
@@ -191,8 +191,7 @@ class LogFiles:
         gone = [file for file in self._files if file not in files]
         self._files = files
         for file in gone:
-            file.file.close()
-            self._disk.remove(self._name(file.entry.file))
+            file.remove()
 
     # --- keys ----------------------------------------------------------------------------------
 
@@ -237,12 +236,24 @@ class LogFiles:
     def close(self) -> None:
         """Lets go of the files."""
         for file in self._files:
-            file.file.close()
+            file.let_go()
 
-    def _opened(self, entry: FileEntry, file: BlockFile, limit: Index) -> LogFile:
-        place = Place(Purpose.LOG, self._cluster, self._partition, entry.file)
-        key = file_key(self._data_keys[entry.key_epoch], place.encoded())
-        return LogFile(entry, file, place, key, limit=limit)
 
-    def _name(self, file: UUID) -> str:
-        return f"{self._partition}/{file}"
+def _check_present(disk: Disk, partition: PartitionId, manifest: Manifest) -> None:
+    """Raises DamageDetected if a file is missing; removes what a crash left unnamed."""
+    present = set(disk.names(str(partition)))
+    named = {str(entry.file) for entry in manifest.files}
+    missing = sorted(named - present)
+    if missing:
+        raise DamageDetected(f"partition {partition}: file {missing[0]} is not there")
+    for name in sorted(present - named):
+        file, _, suffix = name.partition(".")
+        if _is_uuid(file) and suffix in {"", "index"} and file not in named:
+            disk.remove(f"{partition}/{name}")
+
+
+def _is_uuid(name: str) -> bool:
+    try:
+        return str(UUID(name)) == name
+    except ValueError:
+        return False

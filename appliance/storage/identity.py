@@ -11,7 +11,7 @@ from appliance.crypto.keyring import file_key
 from appliance.crypto.sealed import FORMAT, Place, Purpose
 from appliance.errors import DamageDetected
 from appliance.ports import Entropy, KeyPlace, SecretKey, WrappedKey
-from appliance.storage.blockfile import Disk
+from appliance.storage.disk import Disk
 from appliance.storage.document import clear_part, open_document, seal_document
 from appliance.types import ClusterId, KeyDomainId, NodeId, PartitionId
 

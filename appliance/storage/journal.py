@@ -30,7 +30,7 @@ from appliance.errors import DamageDetected, StorageError
 from appliance.invariant import invariant
 from appliance.limits import MAX_FRAME_PAYLOAD_BYTES, MAX_JOURNAL_RECORD_BYTES
 from appliance.ports import Entropy, SecretKey
-from appliance.storage.blockfile import BlockFile, Disk
+from appliance.storage.disk import BlockFile, Disk
 from appliance.storage.segment import SegmentReader, SegmentWriter, Tail, keep_aside
 
 _LENGTH: Final = struct.Struct(">I")

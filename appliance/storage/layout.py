@@ -24,8 +24,10 @@ from appliance.types import (
 ENTRY_FORMAT: Final = 1
 _ENTRY: Final = struct.Struct(">BBHIQIqQi")
 ENTRY_HEADER_BYTES: Final = _ENTRY.size
+_VOID: Final = struct.Struct(">QQ")
 _MAX_TIMESTAMP: Final = struct.Struct(">q")
 _MAX_TIMESTAMP_AT: Final = 35
+_LEAST_BATCH: Final = _MAX_TIMESTAMP_AT + _MAX_TIMESTAMP.size
 
 Stamp = Callable[[memoryview, EntryHeader], None]
 """Writes base offset and leader epoch into the copy of a batch that is about to be sealed."""
@@ -106,7 +108,29 @@ def entries_of(content: memoryview, headers: Sequence[EntryHeader]) -> list[Entr
     return entries
 
 
-def max_timestamp_ms(batch: Entry) -> int:
+def max_timestamp_ms(batch: Entry) -> TimestampMs:
     """The largest timestamp in a batch, from its header (record batch v2, byte 35)."""
     (largest,) = _MAX_TIMESTAMP.unpack_from(batch.payload, _MAX_TIMESTAMP_AT)
-    return int(largest)
+    return TimestampMs(largest)
+
+
+def max_time_ms(entries: Sequence[Entry]) -> TimestampMs:
+    """The largest timestamp of all batches among entries, or -1."""
+    largest = -1
+    for entry in entries:
+        if entry.header.kind is EntryKind.BATCH and entry.header.payload_bytes >= _LEAST_BATCH:
+            largest = max(largest, max_timestamp_ms(entry))
+    return TimestampMs(largest)
+
+
+def void_content(index: Index, offset: Offset) -> bytes:
+    """What a void frame holds: the first entry that is void, and the next offset from there."""
+    return _VOID.pack(index, offset)
+
+
+def read_void(content: memoryview) -> tuple[Index, Offset]:
+    """See `void_content`; raises DamageDetected."""
+    if len(content) != _VOID.size:
+        raise DamageDetected("a void frame of another length")
+    index, offset = _VOID.unpack(content)
+    return Index(index), Offset(offset)

@@ -165,7 +165,7 @@ class SealedLog:
         frames = [(group, layout.lay_out(group, self._stamp)) for group in groups]
         size = sum(len(plaintext) for _, plaintext in frames)
         file = self._files.active
-        if file.writer.position + size > MAX_SEGMENT_BYTES:
+        if 0 < file.writer.position > MAX_SEGMENT_BYTES - size:
             file = await self._roll(groups[0][0].header)
         before = file.writer.tail
         flush = self._seal(file, frames) if size < INLINE_SEAL_BYTES else None
@@ -177,7 +177,7 @@ class SealedLog:
 
         sealed = await trio.to_thread.run_sync(write_and_sync)
         file.synced(sealed)
-        file.index.note(groups[0][0].header.index, groups[0][0].header.base_offset, before)
+        file.note([entry for group in groups for entry in group], before)
         self._written = groups[-1][-1].header.index
         if self._taken_back <= self._written:
             durable = min(self._written, Index(self._taken_back - 1))

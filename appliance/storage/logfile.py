@@ -1,108 +1,136 @@
-"""One data file of a log: its entry in the manifest, its index, its voids, its reader and writer.
+"""One data file of a log: its entry in the manifest, its voids, what reads and what writes it.
 
 A void frame takes back entries of the frames before it (DESIGN section 5: truncation writes, it
 never cuts). So whoever reads a frame asks where the void begins at its position. What a closed
 file holds beyond the first entry of the next one is void too.
+
+The active file holds its contents; a closed one borrows them from the cache when it is read.
 """
 
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
 
-from appliance.crypto.sealed import (
-    NO_FRAME,
-    PREAMBLE_BYTES,
-    ExtentReader,
-    FrameKind,
-    FrameRef,
-    Place,
-)
+from appliance.crypto.sealed import NO_FRAME, PREAMBLE_BYTES, FrameKind
 from appliance.errors import DamageDetected
 from appliance.invariant import invariant
-from appliance.ports import Entropy, SecretKey
-from appliance.storage.blockfile import BlockFile
-from appliance.storage.index import SparseIndex
+from appliance.storage import layout
+from appliance.storage.contents import Contents, FileHome
+from appliance.storage.disk import BlockFile
+from appliance.storage.index import NO_TIME, SparseIndex
 from appliance.storage.manifest import ClosedEnd, FileEntry, Void
 from appliance.storage.segment import Flush, Frame, SegmentReader, SegmentWriter, Tail
-from appliance.types import Index, Offset
+from appliance.types import Entry, Index, Offset, TimestampMs
 
-_VOID: Final = struct.Struct(">QQ")
 END_OF_INDEXES: Final = Index((1 << 64) - 1)
 
 
-def read_void(frame: Frame) -> tuple[Index, Offset]:
-    """What a void frame says: the first entry that is void, and the next offset from there."""
-    if len(frame.content) != _VOID.size:
-        raise DamageDetected("a void frame of another length")
-    index, offset = _VOID.unpack(frame.content)
-    return Index(index), Offset(offset)
+class Written:
+    """What only the active file has: contents that stay, a writer, and what it has come to."""
+
+    __slots__ = ("contents", "first_time_ms", "max_time_ms", "readable", "voids", "writer")
+
+    def __init__(self, contents: Contents) -> None:
+        """Begins with an index of one place and no writer; recovery or appending add to it."""
+        self.contents = contents
+        self.writer: SegmentWriter | None = None
+        self.readable = 0
+        self.voids: list[Void] = []
+        self.first_time_ms = NO_TIME
+        self.max_time_ms = NO_TIME
 
 
 class LogFile:
     """One data file; calls block."""
 
-    def __init__(
-        self,
-        entry: FileEntry,
-        file: BlockFile,
-        place: Place,
-        key: SecretKey,
-        *,
-        limit: Index = END_OF_INDEXES,
-    ) -> None:
-        """Begins with an index of one place; recovery or appending adds the others.
+    __slots__ = ("_home", "_written", "entry", "limit")
 
-        `limit` is the first entry of the next file.
-        """
+    def __init__(self, entry: FileEntry, home: FileHome, *, limit: Index = END_OF_INDEXES) -> None:
+        """A file of a manifest; `limit` is the first entry of the next file."""
         self.entry = entry
-        self.file = file
         self.limit = limit
-        self._place = place
-        self._key = key
-        self._extents: dict[int, ExtentReader] = {}
-        self._writer: SegmentWriter | None = None
-        self._readable = 0
-        self._voids: list[Void] = [] if entry.closed is None else list(entry.closed.voids)
-        self.index = SparseIndex(entry.first_index, entry.first_offset, self.beginning)
+        self._home = home
+        self._written: Written | None = None
 
     @property
     def beginning(self) -> Tail:
         """Before the first frame."""
         return Tail(0, self.entry.first_tag, NO_FRAME, 0)
 
-    @property
-    def writer(self) -> SegmentWriter:
-        """Only the active file has one."""
-        if self._writer is None:
-            invariant(self._writer is not None, "only the active file is written")
-            raise DamageDetected
-        return self._writer
-
     # --- writing -------------------------------------------------------------------------------
 
-    def begin_writing(self, tail: Tail, entropy: Entropy) -> None:
-        """Makes this the active file, to be continued at `tail`."""
-        self._writer = SegmentWriter(
-            self.file, place=self._place, key=self._key, tail=tail, entropy=entropy
+    def make(self) -> None:
+        """Makes the file, empty, to be written from its beginning."""
+        self._written = Written(self._home.created(self.entry, self.beginning))
+        self.begin_writing(self.beginning)
+
+    def open_active(self) -> None:
+        """Opens the active file, to be scanned from its beginning."""
+        self._written = Written(self._home.opened(self.entry, self.beginning))
+
+    def begin_writing(self, tail: Tail) -> None:
+        """Has the active file continued at `tail`."""
+        active, contents = self._active, self._active.contents
+        active.writer = SegmentWriter(
+            contents.file,
+            place=contents.place,
+            key=contents.key,
+            tail=tail,
+            entropy=self._home.entropy,
+            extents=contents.extents,
         )
-        self._readable = tail.position
+        active.readable = tail.position
+
+    @property
+    def _active(self) -> Written:
+        if self._written is None:
+            invariant(self._written is not None, "only the active file is written")
+            raise DamageDetected
+        return self._written
+
+    @property
+    def writer(self) -> SegmentWriter:
+        """The active file's writer."""
+        writer = self._active.writer
+        if writer is None:
+            invariant(writer is not None, "a file is scanned before it is written")
+            raise DamageDetected
+        return writer
+
+    @property
+    def file(self) -> BlockFile:
+        """The active file on the disk."""
+        return self._active.contents.file
+
+    @property
+    def index(self) -> SparseIndex:
+        """The active file's index."""
+        return self._active.contents.index
 
     def put(self, flush: Flush) -> None:
         """Writes a flush and syncs it; raises StorageError, StorageFull."""
-        self.file.reserve(flush.position + len(flush.buffer))
-        self.file.write(flush.position, flush.buffer)
-        self.file.sync()
+        file = self.file
+        file.reserve(flush.position + len(flush.buffer))
+        file.write(flush.position, flush.buffer)
+        file.sync()
 
     def synced(self, flush: Flush) -> None:
         """Learns that a flush is durable: it may be read now."""
         self.writer.synced(flush.last)
-        self._readable = flush.position + len(flush.buffer)
+        self._active.readable = flush.position + len(flush.buffer)
+
+    def note(self, entries: Sequence[Entry], before: Tail) -> None:
+        """Learns what the frames of a flush, the first of which follows `before`, hold."""
+        active, first = self._active, entries[0].header
+        self.index.note(first.index, first.base_offset, before, active.max_time_ms)
+        if active.first_time_ms == NO_TIME:
+            active.first_time_ms = first.leader_time_ms
+        active.max_time_ms = max(active.max_time_ms, layout.max_time_ms(entries))
 
     def void(self, index: Index, offset: Offset) -> None:
         """Voids entries from `index` on, durably; `offset` comes next then."""
-        plaintext = bytearray(PREAMBLE_BYTES) + _VOID.pack(index, offset)
+        plaintext = bytearray(PREAMBLE_BYTES) + layout.void_content(index, offset)
         flush = self.writer.lay_out([(FrameKind.VOID, 1, plaintext)])
         self.put(flush)
         self.note_void(flush.position, index)
@@ -110,7 +138,7 @@ class LogFile:
 
     def note_void(self, position: int, index: Index) -> None:
         """Learns of a void frame at `position`."""
-        self._voids.append(Void(position, index))
+        self._active.voids.append(Void(position, index))
         self.index.void_from(index)
 
     def end_writing(self, kind: FrameKind) -> ClosedEnd:
@@ -119,54 +147,98 @@ class LogFile:
         flush = writer.lay_out([(kind, 0, bytearray(PREAMBLE_BYTES))])
         self.put(flush)
         self.synced(flush)
-        return ClosedEnd(writer.position, writer.tail.tag, tuple(self._voids))
+        active = self._active
+        return ClosedEnd(writer.position, writer.tail.tag, active.max_time_ms, tuple(active.voids))
 
     def close(self, closed: ClosedEnd, limit: Index) -> None:
-        """Takes its place among the closed files, before a file that begins with `limit`."""
+        """Takes its place among the closed files, before a file that begins with `limit`.
+
+        What was reserved and not written is given back.
+        """
+        contents = self._active.contents
+        contents.file.cut(closed.length)
+        self._home.save_index(self.entry, contents, closed)
+        self._home.keep(self.entry, contents)
         self.entry = msgspec.structs.replace(self.entry, closed=closed)
         self.limit = limit
+        self._written = None
+
+    def let_go(self) -> None:
+        """Closes what is open; who reads it now is told so."""
+        self._home.forget(self.entry)
+        if self._written is not None:
+            self._written.contents.file.close()
+
+    def remove(self) -> None:
+        """Removes a file that no manifest names any more."""
+        self.let_go()
+        self._home.removed(self.entry)
 
     # --- reading -------------------------------------------------------------------------------
 
     @property
     def end(self) -> int:
         """Length of what is known to be durable."""
-        if self.entry.closed is not None:
-            return self.entry.closed.length
-        return self._readable if self._writer is not None else self.file.size()
+        return self._active.readable if self.entry.closed is None else self.entry.closed.length
 
     @property
-    def voids(self) -> int:
-        """How many void frames it holds."""
-        return len(self._voids)
+    def max_time_ms(self) -> TimestampMs:
+        """The largest time of its batches, or -1."""
+        closed = self.entry.closed
+        return self._active.max_time_ms if closed is None else closed.max_time_ms
+
+    @property
+    def first_time_ms(self) -> TimestampMs:
+        """The leader's time of the active file's first entry, or -1."""
+        return self._active.first_time_ms
 
     def void_after(self, position: int) -> Index:
         """The first entry that is void of those in a frame at `position`."""
         limit = self.limit
-        for void in reversed(self._voids):
+        closed = self.entry.closed
+        for void in reversed(self._active.voids if closed is None else closed.voids):
             if void.position <= position:
                 break
             limit = min(limit, void.first_index)
         return limit
 
+    def check_end(self) -> None:
+        """Raises DamageDetected unless this is a closed file that ends as its manifest says."""
+        if self.entry.closed is None:
+            raise DamageDetected(f"file {self.entry.file} is followed and is not closed")
+        self._home.check_end(self.entry, self.entry.closed)
+
+    def contents(self) -> Contents:
+        """What reading takes; raises DamageDetected."""
+        written, closed = self._written, self.entry.closed
+        if written is not None:
+            return written.contents
+        if closed is None:
+            raise DamageDetected(f"file {self.entry.file} is not closed")
+        return self._home.closed(self.entry, closed, self.beginning)
+
     def reader(self) -> SegmentReader:
         """A reader of its own place in the file."""
-        return SegmentReader(self.file, place=self._place, key=self._key, extents=self._extents)
+        return self.contents().reader()
 
     def frames_before_offset(self, offset: Offset) -> Iterator[Frame]:
         """Frames from at or before the one that holds `offset`; raises DamageDetected."""
-        return self._frames(self.index.before_offset(offset))
+        contents = self.contents()
+        return self._frames(contents, contents.index.before_offset(offset))
 
     def frames_before_index(self, index: Index) -> Iterator[Frame]:
         """Frames from at or before the one that holds an entry; raises DamageDetected."""
-        return self._frames(self.index.before_index(index))
+        contents = self.contents()
+        return self._frames(contents, contents.index.before_index(index))
 
-    def _frames(self, start: Tail) -> Iterator[Frame]:
-        reader = self.reader()
+    def frames_before_time(self, time_ms: TimestampMs) -> Iterator[Frame]:
+        """Frames from before the first one with a batch of this time; raises DamageDetected."""
+        contents = self.contents()
+        return self._frames(contents, contents.index.before_time(time_ms))
+
+    def _frames(self, contents: Contents, start: Tail) -> Iterator[Frame]:
+        reader = contents.reader()
         end = self.end
         yield from reader.scan(start, end)
         if reader.tail.position != end:
-            bad = FrameRef(reader.tail.frame.extent, reader.tail.frame.number + 1)
-            raise DamageDetected(
-                f"file {self._place.file}: extent {bad.extent}, frame {bad.number} cannot be read"
-            )
+            raise reader.unreadable()

@@ -14,10 +14,10 @@ from appliance.crypto.sealed import Place, Purpose
 from appliance.errors import DamageDetected
 from appliance.limits import MAX_DOCUMENT_BYTES
 from appliance.ports import Entropy, SecretKey, WrappedKey
-from appliance.storage.blockfile import Disk
+from appliance.storage.disk import Disk
 from appliance.storage.document import open_document, seal_document
 from appliance.storage.epochs import Epoch
-from appliance.types import ClusterId, Index, KeyDomainId, Offset, PartitionId
+from appliance.types import ClusterId, Index, KeyDomainId, Offset, PartitionId, TimestampMs
 
 
 class Void(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -28,10 +28,11 @@ class Void(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class ClosedEnd(msgspec.Struct, frozen=True):
-    """How a closed file ends, and which of its entries are void."""
+    """How a closed file ends, the largest time of its batches, and what is void in it."""
 
     length: int
     tag: bytes
+    max_time_ms: TimestampMs
     voids: tuple[Void, ...] = ()
 
 

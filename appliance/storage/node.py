@@ -29,8 +29,9 @@ from appliance.ports import (
     SecretKey,
     WrappedKey,
 )
-from appliance.storage.blockfile import Disk
 from appliance.storage.cache import TailCache
+from appliance.storage.contents import ContentsCache
+from appliance.storage.disk import Disk
 from appliance.storage.epochs import NO_EPOCH, Epoch
 from appliance.storage.files import LogFiles
 from appliance.storage.identity import (
@@ -92,6 +93,7 @@ class NodeDirectory:
         self._entropy = entropy
         self._stamp = stamp
         self._cache = TailCache()
+        self._contents = ContentsCache()
         self._manifests = ManifestStore(disk, cluster=identity.cluster, key=key, entropy=entropy)
         self._written = trio.Event()
         self._open: dict[PartitionId, tuple[SealedLog, LogFiles]] = {}
@@ -284,6 +286,7 @@ class NodeDirectory:
                 manifest=manifest,
                 data_keys=data_keys,
                 entropy=self._entropy,
+                cache=self._contents,
             )
             active = files.active.entry.file
             found = recover(
@@ -291,7 +294,6 @@ class NodeDirectory:
                 self._disk,
                 f"{partition}/{active}.torn",
                 durable_end=mark.length if mark is not None and mark.file == active else 0,
-                entropy=self._entropy,
             )
             log = SealedLog(
                 files,

@@ -47,7 +47,9 @@ def find_batch_at_time(
 ) -> memoryview | None:
     """The first batch from `start` on and below `end` that holds a time at or after this one."""
     for file in files.from_offset(start):
-        for entry in _live(file, file.frames_before_offset(start)):
+        if file.max_time_ms < timestamp_ms:
+            continue
+        for entry in _live(file, file.frames_before_time(timestamp_ms)):
             if entry.header.kind is not EntryKind.BATCH or entry.header.next_offset <= start:
                 continue
             if entry.header.next_offset > end:

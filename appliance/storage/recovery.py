@@ -9,15 +9,13 @@
 
 import msgspec
 
-from appliance.crypto.aead import TAG_BYTES
 from appliance.crypto.sealed import FrameKind
 from appliance.errors import DamageDetected
-from appliance.ports import Entropy
 from appliance.storage import layout
-from appliance.storage.blockfile import Disk
+from appliance.storage.disk import Disk
 from appliance.storage.epochs import EpochTable
 from appliance.storage.files import LogFiles
-from appliance.storage.logfile import LogFile, read_void
+from appliance.storage.logfile import LogFile
 from appliance.storage.segment import Frame, Tail, keep_aside
 from appliance.types import EntryHeader, Index, Offset, Position
 
@@ -30,9 +28,7 @@ class Recovered(msgspec.Struct, frozen=True):
     epochs: EpochTable
 
 
-def recover(
-    files: LogFiles, disk: Disk, torn_name: str, *, durable_end: int, entropy: Entropy
-) -> Recovered:
+def recover(files: LogFiles, disk: Disk, torn_name: str, *, durable_end: int) -> Recovered:
     """Verifies and makes ready for writing. Blocks. Raises DamageDetected, StorageError.
 
     Args:
@@ -40,11 +36,10 @@ def recover(
         disk: where a torn tail is kept, as `torn_name`.
         torn_name: see `disk`.
         durable_end: the length of the active file that the node's journal attests, or 0.
-        entropy: for the salts and nonces of what is written from here on.
     """
     for file in files:
         if file is not files.active:
-            _check_closed(file)
+            file.check_end()
     active = files.active
     reader = active.reader()
     end = active.file.size()
@@ -55,7 +50,7 @@ def recover(
         before = reader.tail
     reader.judge_tail(end, durable_end)
     keep_aside(active.file, reader.tail.position, lambda torn: disk.replace(torn_name, torn))
-    active.begin_writing(reader.tail, entropy)
+    active.begin_writing(reader.tail)
     return replay.found()
 
 
@@ -74,9 +69,9 @@ class _Replay:
             headers = layout.read_headers(frame.content, frame.preamble.count)
             for header in headers:
                 self._follow(header)
-            self._active.index.note(headers[0].index, headers[0].base_offset, before)
+            self._active.note(layout.entries_of(frame.content, headers), before)
         elif frame.preamble.kind is FrameKind.VOID:
-            index, offset = read_void(frame)
+            index, offset = layout.read_void(frame.content)
             if not self._active.entry.first_index <= index <= self._last + 1:
                 raise DamageDetected("a void frame takes back what is not there")
             self._active.note_void(frame.position, index)
@@ -95,13 +90,3 @@ class _Replay:
         if term is None:
             raise DamageDetected("the manifest does not know the term of the log's last entry")
         return Recovered(Position(term, self._last), self._end_offset, self._epochs)
-
-
-def _check_closed(file: LogFile) -> None:
-    closed = file.entry.closed
-    if closed is None:
-        raise DamageDetected(f"file {file.entry.file} is followed by another and is not closed")
-    tag = bytearray(TAG_BYTES)
-    filled = file.file.read_into(closed.length - TAG_BYTES, memoryview(tag))
-    if filled != TAG_BYTES or bytes(tag) != closed.tag:
-        raise DamageDetected(f"file {file.entry.file} does not end as its manifest says")

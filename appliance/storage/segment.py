@@ -36,7 +36,7 @@ from appliance.crypto.verdict import TailJudge
 from appliance.errors import DamageDetected
 from appliance.limits import MAX_SEALED_FRAME_BYTES, MIB
 from appliance.ports import Entropy, SecretKey
-from appliance.storage.blockfile import BlockFile
+from appliance.storage.disk import BlockFile
 
 _WINDOW_BYTES = 8 * MIB
 
@@ -80,8 +80,12 @@ class SegmentWriter:
         key: SecretKey,
         tail: Tail,
         entropy: Entropy,
+        extents: dict[int, ExtentReader] | None = None,
     ) -> None:
-        """Goes on at `tail`, which a scan has found, or where an empty file begins."""
+        """Goes on at `tail`, which a scan has found, or where an empty file begins.
+
+        `extents` learns of each extent that is begun, for the file's readers.
+        """
         self._file = file
         self._place = place
         self._key = key
@@ -92,6 +96,7 @@ class SegmentWriter:
         self._last = tail.frame
         self._next_extent = tail.next_extent
         self._extent: ExtentWriter | None = None
+        self._extents = extents
         self._buffers = (bytearray(), bytearray())
 
     @property
@@ -148,7 +153,11 @@ class SegmentWriter:
             chain=self._chain,
         )
         self._next_extent += 1
-        return self._extent, self._extent.header.encode()
+        header = self._extent.header
+        if self._extents is not None:
+            reader = ExtentReader(place=self._place, key=self._key, header=header)
+            self._extents[header.number] = reader
+        return self._extent, header.encode()
 
     def _buffer_of(self, size: int) -> memoryview:
         """Two buffers take turns: one is sealed into while the other is being written."""
@@ -238,8 +247,16 @@ class SegmentReader:
             if frame is not None:
                 return frame
         self.tail, self._reader = before, reader
-        del self._extents[number]
+        self._extents.pop(number, None)
         return None
+
+    def unreadable(self) -> DamageDetected:
+        """What to raise where reading stopped, if it must not have."""
+        frame = self.tail.frame
+        return DamageDetected(
+            f"file {self._place.file}: extent {frame.extent}, frame {frame.number + 1} "
+            "cannot be read"
+        )
 
     def frames_seem_to_follow(self, end: int) -> bool:
         """Whether lengths in the clear say that another frame stands behind the unreadable one.
@@ -282,6 +299,8 @@ class SegmentReader:
             if tail.frame != NO_FRAME
             else FrameRef(0, 0)
         )
+        if not self._file.written_after(tail.position):
+            return
         judge = TailJudge(place=self._place, key=self._key, bad=bad, reader=self._reader)
         step = _WINDOW_BYTES
         overlap = MAX_SEALED_FRAME_BYTES + EXTENT_HEADER_BYTES + TAG_BYTES

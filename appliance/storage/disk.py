@@ -1,0 +1,93 @@
+"""What the storage engine asks of a disk: `Disk` and `BlockFile`.
+
+The operating system's stand behind them in `storage.blockfile`, a simulated one in the tests.
+"""
+
+from typing import Protocol
+
+from appliance.types import Buffer
+
+
+class BlockFile(Protocol):
+    """One open file. Calls block; they may come from any thread."""
+
+    def size(self) -> int:
+        """Length, reserved space included."""
+        ...
+
+    def reserve(self, end: int) -> None:
+        """Makes sure of space up to `end`, and ahead of it.
+
+        Raises StorageFull; nothing is lost.
+        """
+        ...
+
+    def write(self, position: int, data: Buffer) -> None:
+        """Writes all of `data` with one call, or raises StorageError and is closed for good."""
+        ...
+
+    def sync(self) -> None:
+        """Returns when everything written is durable, or raises StorageError.
+
+        It is closed for good then.
+        """
+        ...
+
+    def read_into(self, position: int, into: memoryview) -> int:
+        """Reads up to `len(into)` bytes; fewer only at the end of the file."""
+        ...
+
+    def written_after(self, position: int) -> bool:
+        """Whether anything but reserved space may lie at or after `position`."""
+        ...
+
+    def cut(self, length: int) -> None:
+        """Makes the file exactly that long, durably."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of the file once nobody reads it any more."""
+        ...
+
+
+class Disk(Protocol):
+    """A directory with everything below it; names are relative, with `/` between parts.
+
+    `str()` of it is what an operator knows the directory by.
+    """
+
+    def create(self, name: str) -> BlockFile:
+        """A new empty file whose name is durable; raises StorageError if there is one."""
+        ...
+
+    def open(self, name: str) -> BlockFile:
+        """An existing file; raises StorageError if there is none."""
+        ...
+
+    def replace(self, name: str, content: Buffer) -> None:
+        """Puts a whole document in place of another, durably: the old or the new is found."""
+        ...
+
+    def read(self, name: str, max_bytes: int) -> bytes | None:
+        """A whole document, or None if there is none; raises StorageError if it is larger."""
+        ...
+
+    def make_directory(self, name: str) -> None:
+        """A directory whose name is durable; one that is there is left as it is."""
+        ...
+
+    def names(self, directory: str) -> list[str]:
+        """What a directory holds, sorted; nothing if there is no such directory."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Removes a file, or a directory with its files, durably; nothing if it is not there."""
+        ...
+
+    def lock(self) -> None:
+        """Takes the directory for this process; raises DirectoryInUse."""
+        ...
+
+    def unlock(self) -> None:
+        """Lets go of the directory."""
+        ...
