@@ -1,9 +1,17 @@
 """What the quickstart shows when it serves: commands to copy, and what is only for trying out."""
 
 import shlex
+import shutil
 import sys
+from pathlib import Path
 
 from appliance.cli.quickstart.layout import Layout
+
+
+def step(doing: str) -> None:
+    """Tells a person who waits what is being done; nothing where nobody watches."""
+    if sys.stderr.isatty():
+        print(f"memorystreamer: {doing} ...", file=sys.stderr, flush=True)
 
 
 def show(layout: Layout, *, trial_keys: bool) -> None:
@@ -24,7 +32,7 @@ def show(layout: Layout, *, trial_keys: bool) -> None:
 
 def commands(layout: Layout) -> list[tuple[str, str]]:
     """Titles and commands, in the order in which a newcomer would try them."""
-    client = layout.client
+    client, ours = layout.client, _command()
 
     def path(name: str) -> str:
         return shlex.quote(str(client / name))
@@ -33,14 +41,25 @@ def commands(layout: Layout) -> list[tuple[str, str]]:
         ("write lines with any Kafka client", f"kcat -F {path('producer.properties')} -t demo -P"),
         ("read them back", f"kcat -F {path('consumer.properties')} -t demo -C -e"),
         ("the same with our own commands", f"export MEMORYSTREAMER_PROFILE={path('admin.toml')}"),
-        ("", "memorystreamer topic list"),
+        ("", f"{ours} topic list"),
+        ("", f"echo hello | {ours} produce demo"),
+        ("", f"{ours} consume demo --exit-at-end"),
         ("authenticated, granted nothing", f"kcat -F {path('nobody.properties')} -L"),
     ]
+
+
+def _command() -> str:
+    """How this program is called from here: by its name only where that finds it."""
+    installed = Path(sys.executable).with_name("memorystreamer")
+    found = shutil.which("memorystreamer")
+    return "memorystreamer" if found == str(installed) else shlex.quote(str(installed))
 
 
 def cautions(*, trial_keys: bool) -> list[str]:
     """What must not be taken into production as it is."""
     lines = ["For trying out: the authority's key lies in certs/ca, topics are made on first use."]
+    if shutil.which("kcat") is None:
+        lines.insert(0, "kcat is not installed here: `apt-get install kcat`, or use our commands.")
     if trial_keys:
         lines.append(
             "For trying out: OpenBao runs beside the data, and what unseals it lies in openbao/."

@@ -24,6 +24,7 @@ from appliance.cli.quickstart.layout import Layout, NodeFolder
 from appliance.cli.quickstart.nodes import NodeEnded, Supervisor
 from appliance.config import NodeConfig
 from appliance.errors import ConfigurationError
+from appliance.observe.log import LEVELS
 from appliance.types import ClusterId
 
 
@@ -42,6 +43,7 @@ class Options(Struct, frozen=True):
     keys: Provider | None
     restart: bool
     passphrase_file: Path | None
+    log_level: str
 
 
 def register(app: typer.Typer) -> None:
@@ -69,8 +71,13 @@ def quickstart(
     passphrase_file: Annotated[
         Path | None, typer.Option(help="Passphrase for `--keys local`; asked for otherwise.")
     ] = None,
+    log_level: Annotated[
+        str, typer.Option("--log-level", help="Of nodes: debug, info, warning or error.")
+    ] = "warning",
 ) -> None:
     """Start a secured appliance on this machine, making what is missing."""
+    if log_level not in LEVELS:
+        raise ConfigurationError(f"--log-level: choose one of {', '.join(LEVELS)}")
     if nodes != 1:
         raise ConfigurationError("--nodes: this version runs one node; leave it out")
     options = Options(
@@ -79,6 +86,7 @@ def quickstart(
         keys=keys,
         restart=not no_restart,
         passphrase_file=passphrase_file,
+        log_level=log_level,
     )
     try:
         raise typer.Exit(trio.run(_run, options))
@@ -115,6 +123,7 @@ async def _appliance(options: Options) -> int:
         source = keyserver.local_keystore(layout, options.passphrase_file)
         return await _nodes(options, authority, cluster, source)
     vault = stored.keys.vault if stored is not None else None
+    banner.step("starting OpenBao, the key server")
     async with keyserver.trial_vault(layout, authority, cluster, vault, _report) as source:
         return await _nodes(options, authority, cluster, source)
 
@@ -136,7 +145,8 @@ async def _nodes(
             login=source.login,
         ),
     )
-    supervisor = Supervisor(source.passphrase, options.restart, _report)
+    banner.step("starting node 1")
+    supervisor = Supervisor(source.passphrase, options.restart, _report, options.log_level)
     try:
         if not node.data.exists():
             await supervisor.create(node)
@@ -182,6 +192,8 @@ def _provider(options: Options, stored: NodeConfig | None) -> Provider:
 def _certified(layout: Layout, node: NodeFolder) -> Authority:
     """Step 2: the authority, and the node's certificate; what is there is kept."""
     exists = Authority.exists(layout.authority)
+    if not exists:
+        banner.step("making a private authority and certificates")
     authority = Authority.open(layout.authority) if exists else Authority.create(layout.authority)
     if not (node.certificate.exists() and node.key.exists()):
         issued = authority.issue_node(node.id, [configuration.HOST, "localhost"])

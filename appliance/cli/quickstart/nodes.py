@@ -21,6 +21,8 @@ PROGRAM = (sys.executable, "-P", "-m", "appliance.cli.main", "node")
 """`-P` keeps the working directory off the module path."""
 
 RESTART_S = 5.0
+LAST_WORDS_S = 1.0
+"""For reading what a process left in its pipe; its end comes at once unless another holds it."""
 STOP_S = 3.5
 """What a node may take to stop; the whole quickstart has five seconds."""
 
@@ -42,6 +44,8 @@ class Supervisor(Struct, frozen=True):
     restart: bool
     report: Callable[[str], None]
     """Says one line on stderr."""
+    log_level: str = "warning"
+    """From which level on the nodes' own events are shown beside our lines."""
     program: tuple[str, ...] = PROGRAM
     restart_s: float = RESTART_S
 
@@ -49,7 +53,7 @@ class Supervisor(Struct, frozen=True):
         """Makes the node's data directory. Raises NodeEnded when that was refused."""
         with self._command(node, "create") as (arguments, descriptors):
             process = await trio.run_process(
-                arguments, pass_fds=descriptors, stdout=sys.stderr, check=False
+                arguments, pass_fds=descriptors, stdout=DEVNULL, check=False
             )
         if process.returncode:
             raise NodeEnded(node.id, process.returncode)
@@ -93,7 +97,8 @@ class Supervisor(Struct, frozen=True):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_announce, process, ready)
                 code = await process.wait()
-                nursery.cancel_scope.cancel()
+                # What it said before it died is still in the pipe.
+                nursery.cancel_scope.deadline = trio.current_time() + LAST_WORDS_S
             return code
         finally:
             await _stopped(process)
@@ -105,7 +110,8 @@ class Supervisor(Struct, frozen=True):
 
         A pipe holds 64 KiB, a passphrase less, so writing it before anyone reads cannot block.
         """
-        arguments = [*self.program, verb, "--config", str(node.config)]
+        said = ("--log-level", self.log_level)
+        arguments = [*self.program, verb, "--config", str(node.config), *said]
         if self.passphrase is None:
             yield arguments, ()
             return
