@@ -21,13 +21,23 @@ from appliance.errors import ErrorCode
 from appliance.ports import TopicResolver
 from appliance.types import PrincipalKind
 from appliance.wire.requests import (
+    AlterConfigs,
     ApiVersions,
+    CreatePartitions,
     CreateTopics,
     DeleteTopics,
+    DescribeCluster,
+    DescribeConfigs,
+    DescribeLogDirs,
     DescribePolicy,
+    DescribeProducers,
+    DescribeQuorum,
+    DescribeTopicPartitions,
+    ElectLeaders,
     Fetch,
     FindCoordinator,
     Heartbeat,
+    IncrementalAlterConfigs,
     InitProducerId,
     JoinGroup,
     LeaveGroup,
@@ -35,10 +45,12 @@ from appliance.wire.requests import (
     Metadata,
     OffsetCommit,
     OffsetFetch,
+    OffsetForLeaderEpoch,
     Produce,
     ReplacePolicy,
     Request,
     SyncGroup,
+    UpdateFeatures,
 )
 
 R = TypeVar("R", bound=Request)
@@ -161,6 +173,39 @@ def _in_group(*items: Items) -> CatalogueEntry:
     )
 
 
+def _on_cluster(action: Action, *needs: Requirement) -> CatalogueEntry:
+    """A row for a request about the cluster as a whole."""
+    return CatalogueEntry(
+        EntryKind.NAMED,
+        ErrorCode.CLUSTER_AUTHORIZATION_FAILED,
+        ErrorCode.NOT_CONTROLLER,
+        needs=(_need(action, ResourceKind.CLUSTER, narrowing.the_cluster), *needs),
+    )
+
+
+def _on_settings(action: Action) -> CatalogueEntry:
+    """A row for a request about settings: of topics each by itself, of all else by the cluster."""
+    return CatalogueEntry(
+        EntryKind.NAMED,
+        ErrorCode.CLUSTER_AUTHORIZATION_FAILED,
+        ErrorCode.NOT_CONTROLLER,
+        items=(
+            _each(
+                action,
+                ResourceKind.TOPIC,
+                narrowing.topics_with_settings,
+                narrowing.keep_topics_with_settings,
+            ),
+            _each(
+                action,
+                ResourceKind.CLUSTER,
+                narrowing.cluster_with_settings,
+                narrowing.keep_cluster_with_settings,
+            ),
+        ),
+    )
+
+
 def _on_policy(action: Action) -> CatalogueEntry:
     """A row for a request about the policy, which Kafka's dialect does not know."""
     return CatalogueEntry(
@@ -275,6 +320,33 @@ CATALOGUE: Final[Mapping[type[Request], CatalogueEntry]] = MappingProxyType({
             ),
         ),
     ),
+    OffsetForLeaderEpoch: _on_topics(Action.DESCRIBE, ErrorCode.NOT_LEADER_OR_FOLLOWER),
+    CreatePartitions: _on_topics(Action.ALTER, ErrorCode.NOT_CONTROLLER),
+    DescribeProducers: _on_topics(Action.READ, ErrorCode.NOT_LEADER_OR_FOLLOWER),
+    DescribeTopicPartitions: CatalogueEntry(
+        EntryKind.RESOLVED,
+        ErrorCode.TOPIC_AUTHORIZATION_FAILED,
+        ErrorCode.LEADER_NOT_AVAILABLE,
+        items=(
+            _each(
+                Action.DESCRIBE,
+                ResourceKind.TOPIC,
+                narrowing.described_names,
+                narrowing.keep_described,
+            ),
+        ),
+        resolve=cast(Resolve, narrowing.name_all_described),
+    ),
+    DescribeCluster: CatalogueEntry(
+        EntryKind.OPEN, ErrorCode.CLUSTER_AUTHORIZATION_FAILED, ErrorCode.NONE
+    ),
+    DescribeConfigs: _on_settings(Action.DESCRIBE_CONFIGS),
+    AlterConfigs: _on_settings(Action.ALTER_CONFIGS),
+    IncrementalAlterConfigs: _on_settings(Action.ALTER_CONFIGS),
+    DescribeLogDirs: _on_cluster(Action.DESCRIBE),
+    DescribeQuorum: _on_cluster(Action.DESCRIBE),
+    ElectLeaders: _on_cluster(Action.ALTER),
+    UpdateFeatures: _on_cluster(Action.ALTER),
     DescribePolicy: _on_policy(Action.DESCRIBE),
     ReplacePolicy: _on_policy(Action.ALTER),
 })  # fmt: skip

@@ -12,12 +12,18 @@ from msgspec.structs import replace
 from appliance.authz.actions import CLUSTER, POLICY
 from appliance.ports import TopicResolver
 from appliance.wire.requests import (
+    AlterConfigs,
+    CreatePartitions,
     CreateTopics,
     DeleteTopics,
+    DescribeConfigs,
     DescribePolicy,
+    DescribeProducers,
+    DescribeTopicPartitions,
     Fetch,
     FindCoordinator,
     Heartbeat,
+    IncrementalAlterConfigs,
     InitProducerId,
     JoinGroup,
     LeaveGroup,
@@ -26,12 +32,24 @@ from appliance.wire.requests import (
     OffsetCommit,
     OffsetFetch,
     OffsetFetchGroup,
+    OffsetForLeaderEpoch,
     Produce,
     ReplacePolicy,
+    Request,
+    SettingsOf,
     SyncGroup,
 )
 
-ByTopic = Produce | Fetch | ListOffsets | OffsetCommit | CreateTopics
+ByTopic = (
+    Produce
+    | Fetch
+    | ListOffsets
+    | OffsetCommit
+    | CreateTopics
+    | CreatePartitions
+    | OffsetForLeaderEpoch
+    | DescribeProducers
+)
 
 TRANSACTION_KEY_TYPE = 1
 """FindCoordinator's key type for transactional ids; 0 is for groups."""
@@ -95,6 +113,58 @@ def name_deleted_ids(request: DeleteTopics, topics: TopicResolver) -> DeleteTopi
     names = [topics.name_of(topic) for topic in request.topic_ids]
     known = tuple(name for name in names if name is not None)
     return replace(request, names=(*request.names, *known))
+
+
+def described_names(request: DescribeTopicPartitions) -> Collection[str]:
+    """The topics asked for; 'all' has been resolved to names before."""
+    return request.topics
+
+
+def keep_described(
+    request: DescribeTopicPartitions, granted: Collection[str]
+) -> DescribeTopicPartitions:
+    """The request with the granted topics only."""
+    return replace(request, topics=tuple(t for t in request.topics if t in granted))
+
+
+def name_all_described(
+    request: DescribeTopicPartitions, topics: TopicResolver
+) -> DescribeTopicPartitions | None:
+    """A request for 'all' with every topic's name; None if it names its topics itself."""
+    return None if request.topics else replace(request, topics=topics.topic_names())
+
+
+WithSettings = DescribeConfigs | AlterConfigs | IncrementalAlterConfigs
+
+
+def topics_with_settings(request: WithSettings) -> list[str]:
+    """The topics whose settings are meant."""
+    return [part.name for part in request.resources if part.kind == SettingsOf.TOPIC]
+
+
+def keep_topics_with_settings(request: WithSettings, granted: Collection[str]) -> WithSettings:
+    """The request with the granted topics only, and whatever is no topic."""
+    kept = [p for p in request.resources if p.kind != SettingsOf.TOPIC or p.name in granted]
+    return replace(request, resources=tuple(kept))
+
+
+def cluster_with_settings(request: WithSettings) -> Collection[str]:
+    """The cluster, if anything is meant that is no topic: nodes, and what is not known."""
+    others = any(part.kind != SettingsOf.TOPIC for part in request.resources)
+    return (CLUSTER.name,) if others else ()
+
+
+def keep_cluster_with_settings(request: WithSettings, granted: Collection[str]) -> WithSettings:
+    """The request with topics only, unless the cluster is granted."""
+    if CLUSTER.name in granted:
+        return request
+    kept = [part for part in request.resources if part.kind == SettingsOf.TOPIC]
+    return replace(request, resources=tuple(kept))
+
+
+def the_cluster(_: Request) -> str:
+    """The one cluster."""
+    return CLUSTER.name
 
 
 def deleted_names(request: DeleteTopics) -> Collection[str]:

@@ -30,11 +30,19 @@ from appliance.coordination.commands import (
     TopicCreated,
     TopicDeleted,
 )
+from appliance.coordination.topic_changes import (
+    AddPartitions,
+    AlterTopic,
+    TopicChange,
+    TopicChanged,
+)
 from appliance.errors import ErrorCode, RequestError
 from appliance.limits import PRODUCER_ID_BLOCK
 from appliance.types import NodeId, PartitionId, ProducerId, TopicId, TopicName
 
-_DECODER = msgspec.msgpack.Decoder(CatalogCommand)
+_Command = CatalogCommand | TopicChange
+_Outcome = Outcome | TopicChanged
+_DECODER: msgspec.msgpack.Decoder[_Command] = msgspec.msgpack.Decoder(_Command)
 
 
 class Catalogue:
@@ -47,9 +55,11 @@ class Catalogue:
         """Logs of deleted topics, to be removed from storage by whoever takes them from here."""
         self.on_deleted: Callable[[Topic], None] = lambda _: None
         """Called as a deletion is applied, so that nobody writes to a topic that is gone."""
+        self.on_changed: Callable[[Topic], None] = lambda _: None
+        """Called as a change of a topic is applied, with the topic as it is now."""
         self._node = node
         self._new_id = new_id
-        self._log: CommandLog[CatalogCommand, Outcome] | None = None
+        self._log: CommandLog[_Command, _Outcome] | None = None
         self._names: tuple[TopicName, ...] | None = None
         self._ids = ProducerIds(ProducerId(0), 0)
         self._allocating = trio.Lock()
@@ -66,7 +76,7 @@ class Catalogue:
         )
         return catalogue
 
-    def _apply(self, command: CatalogCommand) -> Outcome:
+    def _apply(self, command: _Command) -> _Outcome:
         outcome = self.state.apply(command)
         if isinstance(outcome, TopicCreated):
             self._names = None
@@ -74,9 +84,11 @@ class Catalogue:
             self._names = None
             self.dropped.extend(outcome.topic.partitions)
             self.on_deleted(outcome.topic)
+        elif isinstance(outcome, TopicChanged):
+            self.on_changed(outcome.topic)
         return outcome
 
-    async def _execute(self, command: CatalogCommand) -> Outcome:
+    async def _execute(self, command: _Command) -> _Outcome:
         if self._log is None:
             raise RequestError(ErrorCode.NOT_CONTROLLER, "the catalogue is not open")
         outcome = await self._log.execute(command)
@@ -108,6 +120,15 @@ class Catalogue:
     async def delete_topic(self, topic: TopicId) -> None:
         """Removes a topic; raises RequestError."""
         await self._execute(DeleteTopic(topic))
+
+    async def alter_topic(self, topic: Topic, settings: tuple[tuple[str, str], ...]) -> None:
+        """Gives a topic other settings, unless it has others by now; raises RequestError."""
+        await self._execute(AlterTopic(topic.topic, topic.settings, settings))
+
+    async def add_partitions(self, topic: Topic, count: int) -> None:
+        """Gives a topic `count` partitions more, unless it has more by now; raises RequestError."""
+        partitions = tuple(PartitionId(self._new_id()) for _ in range(count))
+        await self._execute(AddPartitions(topic.topic, len(topic.partitions), partitions))
 
     # --- producer ids ---
 
@@ -155,6 +176,10 @@ class Catalogue:
         known = self.state.nodes.get(node)
         endpoints = known.endpoints if known is not None else ()
         return next((each for each in endpoints if each.listener == listener), None)
+
+    def progress(self) -> tuple[int, int]:
+        """The catalogue's term, and the index after its last committed command."""
+        return (0, 0) if self._log is None else self._log.progress()
 
     async def close(self) -> None:
         """Lets what is under way become durable, and closes the log."""

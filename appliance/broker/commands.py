@@ -58,6 +58,10 @@ class CommandLog(Generic[C, O]):
         """Whether the log broke: no command can be executed any more."""
         return self._replica.failed
 
+    def progress(self) -> tuple[int, int]:
+        """The term, and the index of the last durable command."""
+        return self._replica.term, self._replica.log.durable
+
     def submit(self, command: C, on_done: Callable[[ErrorCode, O | None], None]) -> None:
         """Proposes a command and returns at once; raises RequestError if it is not taken."""
 

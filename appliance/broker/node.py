@@ -17,10 +17,22 @@ from appliance.broker.coordinator import FIRST_JOIN_DELAY_MS, Coordinator
 from appliance.broker.dispatch import Dispatcher
 from appliance.broker.fetch_sessions import FetchSessions
 from appliance.broker.foundation import Foundation
+from appliance.broker.handlers.alter_configs import (
+    AlterConfigsHandler,
+    IncrementalAlterConfigsHandler,
+)
 from appliance.broker.handlers.api_versions import ApiVersionsHandler
+from appliance.broker.handlers.create_partitions import CreatePartitionsHandler
 from appliance.broker.handlers.create_topics import CreateTopicsHandler
 from appliance.broker.handlers.delete_topics import DeleteTopicsHandler
+from appliance.broker.handlers.describe_cluster import DescribeClusterHandler
+from appliance.broker.handlers.describe_configs import DescribeConfigsHandler
+from appliance.broker.handlers.describe_log_dirs import DescribeLogDirsHandler
 from appliance.broker.handlers.describe_policy import DescribePolicyHandler
+from appliance.broker.handlers.describe_producers import DescribeProducersHandler
+from appliance.broker.handlers.describe_quorum import DescribeQuorumHandler
+from appliance.broker.handlers.describe_topic_partitions import DescribeTopicPartitionsHandler
+from appliance.broker.handlers.elect_leaders import ElectLeadersHandler
 from appliance.broker.handlers.fetch import FetchHandler
 from appliance.broker.handlers.find_coordinator import FindCoordinatorHandler
 from appliance.broker.handlers.heartbeat import HeartbeatHandler
@@ -31,9 +43,12 @@ from appliance.broker.handlers.list_offsets import ListOffsetsHandler
 from appliance.broker.handlers.metadata import AutoCreation, MetadataHandler
 from appliance.broker.handlers.offset_commit import OffsetCommitHandler
 from appliance.broker.handlers.offset_fetch import OffsetFetchHandler
+from appliance.broker.handlers.offset_for_leader_epoch import OffsetForLeaderEpochHandler
 from appliance.broker.handlers.produce import ProduceHandler
 from appliance.broker.handlers.replace_policy import ReplacePolicyHandler
 from appliance.broker.handlers.sync_group import SyncGroupHandler
+from appliance.broker.handlers.update_features import UpdateFeaturesHandler
+from appliance.broker.node_settings import NodeFacts
 from appliance.broker.placement import Placement
 from appliance.broker.topics import Topics
 from appliance.coordination.commands import Endpoint
@@ -134,6 +149,7 @@ class BrokerNode:
         dispatcher = Dispatcher(gate, auditor)
         self._register_data(dispatcher, auditor)
         self._register_groups(dispatcher)
+        self._register_administration(dispatcher, auditor)
         dispatcher.check_complete()
         return dispatcher
 
@@ -159,6 +175,7 @@ class BrokerNode:
         )
         dispatcher.register(DeleteTopicsHandler(topics, self._coordinator, auditor))
         dispatcher.register(FindCoordinatorHandler(catalogue, placement))
+        dispatcher.register(OffsetForLeaderEpochHandler(topics))
         dispatcher.register(DescribePolicyHandler(catalogue))
         dispatcher.register(ReplacePolicyHandler(catalogue, auditor))
 
@@ -171,6 +188,30 @@ class BrokerNode:
         dispatcher.register(LeaveGroupHandler(coordinator))
         dispatcher.register(OffsetCommitHandler(self._topics, coordinator, clock))
         dispatcher.register(OffsetFetchHandler(self._topics, self._catalogue, coordinator))
+
+    def _register_administration(self, dispatcher: Dispatcher, auditor: Auditor) -> None:
+        topics, catalogue = self._topics, self._catalogue
+        storage, settings = self._foundation.storage, self._settings
+        placement = Placement(storage.node)
+        facts = NodeFacts(
+            node=storage.node,
+            rack=settings.rack,
+            auto_create=settings.auto_create,
+            default_partitions=settings.default_partitions,
+            default_replicas=1,
+            first_join_delay_ms=settings.first_join_delay_ms,
+        )
+        dispatcher.register(DescribeClusterHandler(catalogue, placement, storage.cluster))
+        dispatcher.register(DescribeTopicPartitionsHandler(topics, placement))
+        dispatcher.register(CreatePartitionsHandler(topics, placement, auditor))
+        dispatcher.register(DescribeConfigsHandler(topics, facts))
+        dispatcher.register(AlterConfigsHandler(topics, auditor))
+        dispatcher.register(IncrementalAlterConfigsHandler(topics, auditor))
+        dispatcher.register(DescribeLogDirsHandler(topics))
+        dispatcher.register(DescribeProducersHandler(topics))
+        dispatcher.register(DescribeQuorumHandler(catalogue, placement))
+        dispatcher.register(ElectLeadersHandler(topics, placement))
+        dispatcher.register(UpdateFeaturesHandler())
 
     async def close(self) -> None:
         """Clean stop: what is under way becomes durable, then every log is closed.

@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from appliance.broker.producers import ProducerTable
+from appliance.broker.producers import Producer, ProducerTable
 from appliance.broker.replica import Replica
 from appliance.errors import ErrorCode, KeyProviderError, RequestError, StorageError
 from appliance.limits import MAX_DECOMPRESSED_BYTES
@@ -38,6 +38,8 @@ class PartitionState:
         self.max_timestamp_ms = -1
         self.max_timestamp_offset = Offset(-1)
         """Base offset of the first batch that holds the largest time."""
+        self.size_bytes = 0
+        """Of every batch that was committed."""
         self.followers: dict[Offset, list[Done]] = {}
         """Retries that wait for the original, by its base offset."""
 
@@ -47,6 +49,7 @@ class PartitionState:
             return
         header = read_header(memoryview(entry.payload))
         base_offset = entry.header.base_offset
+        self.size_bytes += header.size_bytes
         if header.max_timestamp_ms > self.max_timestamp_ms:
             self.max_timestamp_ms = header.max_timestamp_ms
             self.max_timestamp_offset = base_offset
@@ -86,6 +89,29 @@ class Partition:
     def leader_epoch(self) -> Term:
         """The term of the leader, this node."""
         return self._replica.term
+
+    @property
+    def size_bytes(self) -> int:
+        """What its batches amount to."""
+        return self._state.size_bytes
+
+    def producers(self) -> list[tuple[int, Producer]]:
+        """Every producer that is remembered, as committed batches left it."""
+        return self._state.producers.known()
+
+    def end_of_epoch(self, epoch: int) -> tuple[int, int]:
+        """The largest epoch up to `epoch` that has records, and the offset after its last one.
+
+        (-1, -1) where none is known: before the first, or of a time to come (KIP-279).
+        """
+        if epoch == self.leader_epoch:
+            return epoch, self.high_watermark
+        table = self._replica.log.epochs()
+        ends = [start for _, start in table[1:]] + [self._replica.log.end_offset]
+        known = [(term, end) for (term, _), end in zip(table, ends, strict=True) if term <= epoch]
+        if epoch > self.leader_epoch or not known:
+            return -1, -1
+        return known[-1]
 
     @property
     def deleted(self) -> bool:

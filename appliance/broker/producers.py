@@ -66,6 +66,10 @@ class ProducerTable:
         """How many producers have committed something that is remembered."""
         return len(self._applied)
 
+    def known(self) -> list[tuple[int, Producer]]:
+        """Every producer that has committed something that is remembered, by its id."""
+        return list(self._applied.items())
+
     def judge(self, header: BatchHeader, now_ms: TimestampMs) -> Mark | None:
         """None if the batch is the producer's next; the mark of the original if it is a retry.
 

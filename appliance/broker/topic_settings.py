@@ -1,22 +1,33 @@
 """The settings of a topic: Kafka's names, and only what is honoured.
 
-Rules: a setting that would be ignored is refused, because an operator who sets it relies on it. A
-setting given as null, or not given, has its default.
+Rules: see `setting_kinds`. A setting given as null, or not given, has its default.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
+from appliance.broker.setting_kinds import Known, between, honoured, only, refused
 from appliance.errors import ErrorCode, RequestError
 from appliance.limits import DEFAULT_BATCH_BYTES, KIB, MAX_BATCH_BYTES
 from appliance.wire.kafka.records import TimestampLimits
+from appliance.wire.requests import SettingKind
 
 Given = Iterable[tuple[str, str | None]]
 MAX_SETTINGS: Final = 64
 _MAX_MS: Final = (1 << 63) - 1
+_TIMES: Final = TimestampLimits()
+
+BOOLEAN, STRING, INT = SettingKind.BOOLEAN, SettingKind.STRING, SettingKind.INT
+LONG, LIST = SettingKind.LONG, SettingKind.LIST
+
+_FILES = "files roll and are indexed by the store's own rules, which keep their seals in one piece"
+_FLUSH = "every batch is synced before it is acknowledged"
+_TIERED = "there is no tiered storage"
+_THROTTLE = "replicas are throttled by the cluster, not by topic"
+_CODECS = "batches are kept as their producers compressed them"
 
 
 class TopicSettings(msgspec.Struct, frozen=True):
@@ -26,37 +37,68 @@ class TopicSettings(msgspec.Struct, frozen=True):
     timestamps: TimestampLimits
 
 
-def _exactly(value: str) -> Callable[[str], str | None]:
-    return lambda given: None if given == value else f"only '{value}' is served"
-
-
-def _between(least: int, most: int) -> Callable[[str], str | None]:
-    def fault(given: str) -> str | None:
-        digits = given.removeprefix("-")
-        is_number = digits.isascii() and digits.isdigit() and len(digits) <= 19
-        if is_number and least <= int(given) <= most:
-            return None
-        return f"must be a number from {least} to {most}"
-
-    return fault
-
-
-_FAULTS: Final[Mapping[str, Callable[[str], str | None]]] = MappingProxyType(
-    {
-        "max.message.bytes": _between(KIB, MAX_BATCH_BYTES),
-        "message.timestamp.type": _exactly("CreateTime"),
-        "message.timestamp.before.max.ms": _between(0, _MAX_MS),
-        "message.timestamp.after.max.ms": _between(0, _MAX_MS),
-        "compression.type": _exactly("producer"),
-        "cleanup.policy": _exactly("delete"),
-        "retention.ms": _exactly("-1"),
-        "retention.bytes": _exactly("-1"),
-        "min.insync.replicas": _exactly("1"),
-        "unclean.leader.election.enable": _exactly("false"),
-        "memorystreamer.key.domain": _exactly("cluster"),
-    }
+TOPIC_SETTINGS: Final = (
+    only("cleanup.policy", LIST, "delete", "compaction is not served yet"),
+    only("compression.type", STRING, "producer", _CODECS),
+    honoured(
+        "max.message.bytes",
+        INT,
+        str(DEFAULT_BATCH_BYTES),
+        between(KIB, MAX_BATCH_BYTES),
+        "the largest record batch that is taken",
+    ),
+    honoured(
+        "message.timestamp.after.max.ms",
+        LONG,
+        str(_TIMES.after_ms),
+        between(0, _MAX_MS),
+        "how far ahead of the leader's clock a record's time may be",
+    ),
+    honoured(
+        "message.timestamp.before.max.ms",
+        LONG,
+        str(_MAX_MS if _TIMES.before_ms is None else _TIMES.before_ms),
+        between(0, _MAX_MS),
+        "how far behind the leader's clock a record's time may be",
+    ),
+    only("message.timestamp.type", STRING, "CreateTime", "records keep their producers' times"),
+    only("min.insync.replicas", INT, "1", "a majority of replicas acknowledges in any case"),
+    only("retention.bytes", LONG, "-1", "nothing is deleted by size yet"),
+    only("retention.ms", LONG, "-1", "nothing is deleted by age yet"),
+    only(
+        "unclean.leader.election.enable",
+        BOOLEAN,
+        "false",
+        "a leader that lacks acknowledged records is never elected",
+    ),
+    only("memorystreamer.key.domain", STRING, "cluster", "topics share the cluster's key domain"),
+    refused("compression.gzip.level", _CODECS),
+    refused("compression.lz4.level", _CODECS),
+    refused("compression.zstd.level", _CODECS),
+    refused("delete.retention.ms", "compaction is not served yet"),
+    refused("file.delete.delay.ms", _FILES),
+    refused("flush.messages", _FLUSH),
+    refused("flush.ms", _FLUSH),
+    refused("follower.replication.throttled.replicas", _THROTTLE),
+    refused("index.interval.bytes", _FILES),
+    refused("leader.replication.throttled.replicas", _THROTTLE),
+    refused("local.retention.bytes", _TIERED),
+    refused("local.retention.ms", _TIERED),
+    refused("max.compaction.lag.ms", "compaction is not served yet"),
+    refused("min.cleanable.dirty.ratio", "compaction is not served yet"),
+    refused("min.compaction.lag.ms", "compaction is not served yet"),
+    refused("preallocate", _FILES),
+    refused("remote.log.copy.disable", _TIERED),
+    refused("remote.log.delete.on.disable", _TIERED),
+    refused("remote.storage.enable", _TIERED),
+    refused("segment.bytes", _FILES),
+    refused("segment.index.bytes", _FILES),
+    refused("segment.jitter.ms", _FILES),
+    refused("segment.ms", _FILES),
 )
-"""Per setting, what is wrong with a value, or None."""
+"""Every topic setting that Kafka has, and ours."""
+
+BY_NAME: Final[Mapping[str, Known]] = MappingProxyType({each.name: each for each in TOPIC_SETTINGS})
 
 
 def check_settings(given: Given) -> tuple[tuple[str, str], ...]:
@@ -70,8 +112,8 @@ def check_settings(given: Given) -> tuple[tuple[str, str], ...]:
             raise _invalid("each setting is given once")
         if value is None:
             continue
-        fault_of = _FAULTS.get(name)
-        fault = "there is no such setting here" if fault_of is None else fault_of(value)
+        known = BY_NAME.get(name)
+        fault = "there is no such setting here" if known is None else known.fault(value)
         if fault is not None:
             raise _invalid(f"{name[:64]}: {fault}")
         kept[name] = value
@@ -81,14 +123,13 @@ def check_settings(given: Given) -> tuple[tuple[str, str], ...]:
 def meaning(kept: tuple[tuple[str, str], ...]) -> TopicSettings:
     """What checked settings amount to, defaults filled in."""
     values = dict(kept)
-    defaults = TimestampLimits()
     before = values.get("message.timestamp.before.max.ms")
     after = values.get("message.timestamp.after.max.ms")
     return TopicSettings(
         max_batch_bytes=int(values.get("max.message.bytes", DEFAULT_BATCH_BYTES)),
         timestamps=TimestampLimits(
-            defaults.before_ms if before is None else int(before),
-            defaults.after_ms if after is None else int(after),
+            _TIMES.before_ms if before is None else int(before),
+            _TIMES.after_ms if after is None else int(after),
         ),
     )
 

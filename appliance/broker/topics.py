@@ -43,6 +43,11 @@ class Topics:
         self._opening: dict[PartitionId, trio.Lock] = {}
         self._closed = False
         catalogue.on_deleted = self._forget
+        catalogue.on_changed = self._change
+
+    def names(self) -> tuple[TopicName, ...]:
+        """Every topic, sorted."""
+        return self._catalogue.topic_names()
 
     def find(self, name: TopicName, topic_id: TopicId | None = None) -> LiveTopic | None:
         """A topic, or None; None also if it has another id than the one that is meant."""
@@ -134,6 +139,33 @@ class Topics:
             self._opening.pop(partition_id, None)
         await self._remove(live.topic.partitions)
         return live.topic
+
+    async def add_partitions(self, name: TopicName, count: int) -> None:
+        """Gives a topic more partitions, `count` in all; raises RequestError."""
+        live = self.judge_more(name, count)
+        await self._catalogue.add_partitions(live.topic, count - len(live.topic.partitions))
+
+    def judge_more(self, name: TopicName, count: int) -> LiveTopic:
+        """The topic; raises RequestError for what `add_partitions` would refuse."""
+        live = self.find(name)
+        if live is None:
+            raise _unknown()
+        more = count - len(live.topic.partitions)
+        refusal = self._catalogue.state.judge_more_partitions(live.topic, more)
+        if refusal is not None:
+            raise RequestError(refusal.error, refusal.message)
+        return live
+
+    async def alter(self, live: LiveTopic, settings: tuple[tuple[str, str], ...]) -> None:
+        """Gives a topic other checked settings; raises RequestError."""
+        await self._catalogue.alter_topic(live.topic, settings)
+
+    def _change(self, topic: Topic) -> None:
+        live = self._live.get(topic.name)
+        if live is not None:
+            more = len(topic.partitions) - len(live.partitions)
+            live.topic, live.settings = topic, meaning(topic.settings)
+            live.partitions.extend([None] * more)
 
     def _forget(self, topic: Topic) -> None:
         live = self._live.pop(topic.name, None)

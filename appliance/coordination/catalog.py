@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import assert_never
 
+from msgspec.structs import replace
+
 from appliance.coordination.commands import (
     AllocateProducerIds,
     CatalogCommand,
@@ -25,6 +27,12 @@ from appliance.coordination.commands import (
     Topic,
     TopicCreated,
     TopicDeleted,
+)
+from appliance.coordination.topic_changes import (
+    AddPartitions,
+    AlterTopic,
+    TopicChange,
+    TopicChanged,
 )
 from appliance.errors import ErrorCode
 from appliance.limits import (
@@ -70,7 +78,7 @@ class Catalog:
         """(version, text); version 0 is 'none was ever set'."""
         return self._policy_version, self._policy_text
 
-    def apply(self, command: CatalogCommand) -> Outcome:
+    def apply(self, command: CatalogCommand | TopicChange) -> Outcome | TopicChanged:
         """Takes the next command of the log."""
         match command:
             case CreateTopic():
@@ -81,6 +89,8 @@ class Catalog:
                 return self._allocate(command)
             case SetPolicy():
                 return self._set_policy(command)
+            case AlterTopic() | AddPartitions():
+                return self._change(command)
             case RegisterNode():
                 self._nodes[command.node] = command
                 return NodeRegistered(command.node)
@@ -123,6 +133,47 @@ class Catalog:
         topic = self._topics.pop(name)
         self._partition_count -= len(topic.partitions)
         return TopicDeleted(topic)
+
+    def judge_more_partitions(self, topic: Topic, count: int) -> CommandRefused | None:
+        """Why a topic cannot have `count` more partitions, or None; asked before and at apply."""
+        if count < 1:
+            return CommandRefused(
+                ErrorCode.INVALID_PARTITIONS, f"the topic has {len(topic.partitions)} already"
+            )
+        if len(topic.partitions) + count > MAX_PARTITIONS_PER_TOPIC:
+            return CommandRefused(
+                ErrorCode.INVALID_PARTITIONS,
+                f"a topic has 1 to {MAX_PARTITIONS_PER_TOPIC} partitions",
+            )
+        if self._partition_count + count > MAX_PARTITIONS:
+            return CommandRefused(
+                ErrorCode.POLICY_VIOLATION, f"there would be over {MAX_PARTITIONS} partitions"
+            )
+        return None
+
+    def _change(self, command: TopicChange) -> CommandRefused | TopicChanged:
+        name = self._names.get(command.topic)
+        if name is None:
+            return CommandRefused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic")
+        topic = self._topics[name]
+        if isinstance(command, AlterTopic):
+            if command.expected != topic.settings:
+                return CommandRefused(
+                    ErrorCode.INVALID_CONFIG, "the settings were changed meanwhile: try again"
+                )
+            topic = replace(topic, settings=command.settings)
+        else:
+            if command.expected_count != len(topic.partitions):
+                return CommandRefused(
+                    ErrorCode.INVALID_PARTITIONS, "partitions were added meanwhile: try again"
+                )
+            refusal = self.judge_more_partitions(topic, len(command.partitions))
+            if refusal is not None:
+                return refusal
+            topic = replace(topic, partitions=(*topic.partitions, *command.partitions))
+            self._partition_count += len(command.partitions)
+        self._topics[name] = topic
+        return TopicChanged(topic)
 
     def _allocate(self, command: AllocateProducerIds) -> Outcome:
         first = self._next_producer_id

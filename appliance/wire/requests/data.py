@@ -213,6 +213,50 @@ class ListOffsetsResult(Response, frozen=True):
     throttle_time_ms: int = 0
 
 
+class EpochPartition(Part, frozen=True):
+    """A leader epoch whose end is asked for."""
+
+    index: PartitionIndex
+    leader_epoch: int
+    current_leader_epoch: int = -1
+
+
+class EpochTopic(Part, frozen=True):
+    """Epochs of one topic's partitions."""
+
+    name: TopicName
+    partitions: tuple[EpochPartition, ...]
+
+
+class OffsetForLeaderEpoch(Request, frozen=True):
+    """Asks where leader epochs ended, so that a reader finds where its log went astray."""
+
+    topics: tuple[EpochTopic, ...]
+
+
+class EndOfEpoch(Part, frozen=True):
+    """The largest epoch up to the one asked for, and the offset after its last record."""
+
+    index: PartitionIndex
+    error: ErrorCode = ErrorCode.NONE
+    leader_epoch: int = -1
+    end_offset: int = -1
+
+
+class EndsOfTopic(Part, frozen=True):
+    """Ends of epochs of one topic's partitions."""
+
+    name: TopicName
+    partitions: tuple[EndOfEpoch, ...]
+
+
+class OffsetForLeaderEpochResult(Response, frozen=True):
+    """Answer to OffsetForLeaderEpoch."""
+
+    topics: tuple[EndsOfTopic, ...]
+    throttle_time_ms: int = 0
+
+
 class InitProducerId(Request, frozen=True):
     """Asks for a producer id, or for the next epoch of the one it has."""
 

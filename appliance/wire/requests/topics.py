@@ -128,3 +128,34 @@ class DeleteTopicsResult(Response, frozen=True):
 
     topics: tuple[DeletedTopic, ...]
     throttle_time_ms: int = 0
+
+
+class MorePartitions(Part, frozen=True):
+    """A topic, and how many partitions it is to have; `assignments` names nodes for new ones."""
+
+    name: TopicName
+    count: int
+    assignments: tuple[tuple[int, ...], ...] | None = None
+
+
+class CreatePartitions(Request, frozen=True):
+    """Gives topics more partitions."""
+
+    topics: tuple[MorePartitions, ...]
+    timeout_ms: int
+    validate_only: bool = False
+
+
+class ExtendedTopic(Part, frozen=True):
+    """What became of one topic."""
+
+    name: TopicName
+    error: ErrorCode = ErrorCode.NONE
+    message: str | None = None
+
+
+class CreatePartitionsResult(Response, frozen=True):
+    """Answer to CreatePartitions."""
+
+    topics: tuple[ExtendedTopic, ...]
+    throttle_time_ms: int = 0

@@ -126,6 +126,12 @@ class Log:
         every = self._all()
         return every[-1].header.next_offset if every else Offset(0)
 
+    def epochs(self):
+        table = {}
+        for entry in self._all():
+            table.setdefault(entry.header.term, entry.header.base_offset)
+        return tuple(table.items())
+
     def append(self, entries):
         if self.closed:
             raise StorageError("closed")

@@ -6,16 +6,30 @@ from appliance.errors import ErrorCode
 from appliance.wire.kafka.apis.registry import APIS
 from appliance.wire.kafka.codec import Call, encode
 from appliance.wire.requests import (
+    AlterConfigs,
+    AskedSettings,
     CommitPartition,
     CommitTopic,
+    CreatePartitions,
     CreateTopics,
     DeleteTopics,
+    DescribeCluster,
+    DescribeConfigs,
+    DescribeLogDirs,
+    DescribeProducers,
+    DescribeQuorum,
+    DescribeTopicPartitions,
+    ElectLeaders,
+    EpochPartition,
+    EpochTopic,
+    FeatureUpdate,
     Fetch,
     FetchPartition,
     FetchTopic,
     FindCoordinator,
     GroupProtocol,
     Heartbeat,
+    IncrementalAlterConfigs,
     InitProducerId,
     JoinGroup,
     LeaveGroup,
@@ -23,11 +37,17 @@ from appliance.wire.requests import (
     ListOffsetsPartition,
     ListOffsetsTopic,
     Metadata,
+    MorePartitions,
+    NamedPartitions,
     NewTopic,
     OffsetCommit,
     OffsetFetch,
     OffsetFetchGroup,
+    OffsetForLeaderEpoch,
+    SettingsToChange,
+    SettingsToReplace,
     SyncGroup,
+    UpdateFeatures,
 )
 
 ASKED = {
@@ -44,6 +64,20 @@ ASKED = {
     19: CreateTopics((NewTopic("new"),), 1000, True),
     20: DeleteTopics(("absent",), 1000),
     22: InitProducerId(None, 1000),
+    23: OffsetForLeaderEpoch((EpochTopic("orders", (EpochPartition(0, 1),)),)),
+    32: DescribeConfigs(
+        (AskedSettings(2, "orders"), AskedSettings(4, "1"), AskedSettings(2, "absent")), True, True
+    ),
+    33: AlterConfigs((SettingsToReplace(2, "orders", ()), SettingsToReplace(4, "1", ()))),
+    35: DescribeLogDirs(None),
+    37: CreatePartitions((MorePartitions("orders", 3), MorePartitions("absent", 1)), 1000),
+    43: ElectLeaders(0, (NamedPartitions("orders", (0,)),), 1000),
+    44: IncrementalAlterConfigs((SettingsToChange(2, "orders", ()),)),
+    55: DescribeQuorum((NamedPartitions("__cluster_metadata", (0,)),)),
+    57: UpdateFeatures(1000, (FeatureUpdate("metadata.version", 1),)),
+    60: DescribeCluster(),
+    61: DescribeProducers((NamedPartitions("orders", (0, 9)),)),
+    75: DescribeTopicPartitions(("orders", "absent"), 1),
 }
 
 
@@ -54,9 +88,9 @@ def test_every_answer_can_be_encoded_in_every_served_version(world, run, who):
             await broker.create()
             asked = ASKED | {0: world.produce_request(world.batch(b"a"))}
             for api in APIS:
-                request = asked.get(api.key)
-                if request is None:
+                if api.key == 18:  # the codec answers it
                     continue
+                request = asked[api.key]
                 answer = await broker.ask(who, request)
                 handler = broker.dispatcher._handlers[type(request)]
                 broken = handler.refuse(request, ErrorCode.KAFKA_STORAGE_ERROR)

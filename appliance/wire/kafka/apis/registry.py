@@ -5,12 +5,22 @@ from typing import Final
 
 from appliance.invariant import invariant
 from appliance.wire.kafka.apis import (
+    alter_configs,
     api_versions,
+    create_partitions,
     create_topics,
     delete_topics,
+    describe_cluster,
+    describe_configs,
+    describe_log_dirs,
+    describe_producers,
+    describe_quorum,
+    describe_topic_partitions,
+    elect_leaders,
     fetch,
     find_coordinator,
     heartbeat,
+    incremental_alter_configs,
     init_producer_id,
     join_group,
     leave_group,
@@ -18,8 +28,10 @@ from appliance.wire.kafka.apis import (
     metadata,
     offset_commit,
     offset_fetch,
+    offset_for_leader_epoch,
     produce,
     sync_group,
+    update_features,
 )
 from appliance.wire.kafka.schema import Api
 
@@ -39,6 +51,18 @@ APIS: Final[tuple[Api, ...]] = (
     create_topics.API,
     delete_topics.API,
     init_producer_id.API,
+    offset_for_leader_epoch.API,
+    describe_configs.API,
+    alter_configs.API,
+    describe_log_dirs.API,
+    create_partitions.API,
+    elect_leaders.API,
+    incremental_alter_configs.API,
+    describe_quorum.API,
+    update_features.API,
+    describe_cluster.API,
+    describe_producers.API,
+    describe_topic_partitions.API,
 )
 
 BY_KEY: Final = MappingProxyType({api.key: api for api in APIS})

@@ -1,0 +1,257 @@
+"""Administration as Kafka's tools know it, over the whole broker."""
+
+import pytest
+
+from appliance.broker.setting_kinds import Standing
+from appliance.broker.topic_settings import TOPIC_SETTINGS
+from appliance.errors import ErrorCode
+from appliance.wire.requests import (
+    AlterConfigs,
+    AskedSettings,
+    CreatePartitions,
+    Cursor,
+    DescribeCluster,
+    DescribeConfigs,
+    DescribeLogDirs,
+    DescribeProducers,
+    DescribeQuorum,
+    DescribeTopicPartitions,
+    ElectLeaders,
+    EpochPartition,
+    EpochTopic,
+    FeatureUpdate,
+    IncrementalAlterConfigs,
+    MorePartitions,
+    NamedPartitions,
+    OffsetForLeaderEpoch,
+    SettingOperation,
+    SettingSource,
+    SettingsToChange,
+    SettingsToReplace,
+    UpdateFeatures,
+)
+
+SET, DELETE = SettingOperation.SET, SettingOperation.DELETE
+APPEND = SettingOperation.APPEND
+BYTES = "max.message.bytes"
+
+
+async def settings_of(broker, name="orders", kind=2, **options):
+    asked = DescribeConfigs((AskedSettings(kind, name),), **options)
+    (described,) = (await broker.ask("admin", asked)).resources
+    assert described.error is ErrorCode.NONE, described.message
+    return {each.name: each for each in described.settings}
+
+
+async def change(broker, *changes, name="orders", kind=2, validate_only=False):
+    asked = IncrementalAlterConfigs((SettingsToChange(kind, name, changes),), validate_only)
+    (answer,) = (await broker.ask("admin", asked)).resources
+    return answer
+
+
+def test_partitions_are_added_and_written_to_and_never_taken_away(world, run):
+    async def main():
+        disk = world.Disk()
+        async with world.running(disk) as broker:
+            await broker.create(partitions=2)
+            await broker.produce(world.batch(b"a"))
+
+            async def grow(count, validate_only=False):
+                asked = CreatePartitions((MorePartitions("orders", count),), 1000, validate_only)
+                (answer,) = (await broker.ask("admin", asked)).topics
+                return answer.error
+
+            assert await grow(2) is ErrorCode.INVALID_PARTITIONS
+            assert await grow(1) is ErrorCode.INVALID_PARTITIONS
+            assert await grow(1 << 30) is ErrorCode.INVALID_PARTITIONS
+            assert await grow(4, validate_only=True) is ErrorCode.NONE
+            assert await grow(4) is ErrorCode.NONE
+            reply = await broker.ask("admin", world.produce_request(world.batch(b"b"), index=3))
+            assert reply.topics[0].partitions[0].error is ErrorCode.NONE
+        async with world.running(disk) as broker:
+            asked = DescribeTopicPartitions(("orders",))
+            assert len((await broker.ask("admin", asked)).topics[0].partitions) == 4
+            assert (await broker.fetch()).batches
+
+    run(main)
+
+
+def test_settings_are_changed_one_by_one_and_as_a_whole(world, run):
+    async def main():
+        async with world.running() as broker:
+            await broker.create(settings=((BYTES, "5000"),))
+            found = await settings_of(broker, synonyms=True)
+            assert (found[BYTES].value, found[BYTES].source) == ("5000", SettingSource.TOPIC)
+            assert [s.value for s in found[BYTES].synonyms] == ["5000", "1048588"]
+            assert found["unclean.leader.election.enable"].value == "false"
+            assert found["unclean.leader.election.enable"].documentation is None
+
+            assert (await change(broker, (BYTES, SET, "6000"))).error is ErrorCode.NONE
+            assert (await settings_of(broker))[BYTES].value == "6000"
+            small, large = world.batch(b"x" * 5500), world.batch(b"x" * 7000)
+            codes = [part.error for part in await broker.produce(small, large)]
+            assert codes == [ErrorCode.NONE, ErrorCode.MESSAGE_TOO_LARGE]
+            assert (await change(broker, (BYTES, DELETE, None))).error is ErrorCode.NONE
+            assert (await settings_of(broker))[BYTES].source is SettingSource.DEFAULT
+
+            name = "message.timestamp.after.max.ms"
+            whole = AlterConfigs((SettingsToReplace(2, "orders", ((name, "9"),)),))
+            assert (await broker.ask("admin", whole)).resources[0].error is ErrorCode.NONE
+            assert (await settings_of(broker))[name].value == "9"
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        (((BYTES, SET, "no number"),), ErrorCode.INVALID_CONFIG),
+        (((BYTES, SET, None),), ErrorCode.INVALID_REQUEST),
+        (((BYTES, SET, "5000"), (BYTES, DELETE, None)), ErrorCode.INVALID_REQUEST),
+        (((BYTES, APPEND, "5000"),), ErrorCode.INVALID_CONFIG),
+        (((BYTES, 9, "5000"),), ErrorCode.INVALID_REQUEST),
+        (((BYTES, SET, "5000"), ("segment.bytes", SET, "1")), ErrorCode.INVALID_CONFIG),
+        ((("unclean.leader.election.enable", SET, "true"),), ErrorCode.INVALID_CONFIG),
+        ((("cleanup.policy", APPEND, "delete"),), ErrorCode.NONE),
+    ],
+)
+def test_a_change_that_cannot_be_had_changes_nothing(world, run, changes, code):
+    async def main():
+        async with world.running() as broker:
+            await broker.create()
+            before = await settings_of(broker)
+            assert (await change(broker, *changes, validate_only=True)).error is code
+            assert (await change(broker, *changes)).error is code
+            after = await settings_of(broker)
+            assert after[BYTES] == before[BYTES]
+
+    run(main)
+
+
+def test_settings_of_a_node_are_told_and_never_changed_over_the_wire(world, run):
+    async def main():
+        async with world.running() as broker:
+            found = await settings_of(broker, name="1", kind=4)
+            assert all(each.read_only for each in found.values())
+            assert found["broker.id"].value == "1"
+            refused = await change(broker, ("num.partitions", SET, "2"), name="1", kind=4)
+            assert refused.error is ErrorCode.INVALID_REQUEST
+            assert "configuration file" in refused.message
+            other = DescribeConfigs((AskedSettings(4, "2"), AskedSettings(32, "group")))
+            answers = (await broker.ask("admin", other)).resources
+            assert {each.error for each in answers} == {ErrorCode.INVALID_REQUEST}
+
+    run(main)
+
+
+def test_whoever_may_not_alter_settings_alters_none(world, run):
+    async def main():
+        async with world.running() as broker:
+            await broker.create()
+            asked = IncrementalAlterConfigs(
+                (SettingsToChange(2, "orders", ((BYTES, SET, "5000"),)),)
+            )
+            (answer,) = (await broker.ask("reader", asked)).resources
+            assert answer.error is ErrorCode.TOPIC_AUTHORIZATION_FAILED
+            assert (await settings_of(broker))[BYTES].source is SettingSource.DEFAULT
+
+    run(main)
+
+
+def test_every_setting_of_kafka_is_in_the_table_once_and_says_why():
+    names = [each.name for each in TOPIC_SETTINGS]
+    assert len(names) == len(set(names))
+    for each in TOPIC_SETTINGS:
+        assert each.why
+        assert (each.fault(each.value or "") is None) == (each.standing is not Standing.REFUSED)
+
+
+def test_ends_of_epochs_show_where_a_reader_went_astray(world, run):
+    async def main():
+        disk = world.Disk()
+        async with world.running(disk) as broker:
+            await broker.create()
+            await broker.produce(world.batch(b"a", b"b"))
+        async with world.running(disk) as broker:
+            await broker.produce(world.batch(b"c"))
+            parts = tuple(EpochPartition(0, epoch) for epoch in (0, 1, 2, 9))
+            asked = OffsetForLeaderEpoch((EpochTopic("orders", parts),))
+            (topic,) = (await broker.ask("admin", asked)).topics
+            found = [(part.leader_epoch, part.end_offset) for part in topic.partitions]
+            assert found == [(-1, -1), (1, 2), (2, 3), (-1, -1)]
+            wrong = OffsetForLeaderEpoch((EpochTopic("orders", (EpochPartition(0, 1, 1),)),))
+            part = (await broker.ask("admin", wrong)).topics[0].partitions[0]
+            assert part.error is ErrorCode.FENCED_LEADER_EPOCH
+
+    run(main)
+
+
+def test_topics_are_described_page_by_page(world, run):
+    async def main():
+        async with world.running() as broker:
+            await broker.create("a", 3)
+            await broker.create("b", 2)
+            seen, cursor = [], None
+            while True:
+                page = await broker.ask("admin", DescribeTopicPartitions((), 2, cursor))
+                told = [(t.name, p.index) for t in page.topics for p in t.partitions]
+                assert len(told) <= 2
+                seen += told
+                cursor = page.next_cursor
+                if cursor is None:
+                    break
+            assert seen == [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1)]
+            hidden = await broker.ask("nobody", DescribeTopicPartitions(()))
+            assert hidden.topics == ()
+            far = DescribeTopicPartitions((), 9, Cursor("z", -5))
+            assert (await broker.ask("admin", far)).topics == ()
+
+    run(main)
+
+
+def test_nodes_producers_sizes_and_quorum_are_told(world, run):
+    async def main():
+        async with world.running() as broker:
+            await broker.create()
+            each = world.batch(b"a", producer=(7, 0, 0))
+            await broker.produce(each)
+            cluster = await broker.ask("nobody", DescribeCluster(cluster_operations=True))
+            assert [(b.node_id, b.host) for b in cluster.brokers] == [(1, "k.example")]
+            assert cluster.operations == 0
+            controllers = await broker.ask("nobody", DescribeCluster(endpoint_type=2))
+            assert controllers.error is ErrorCode.MISMATCHED_ENDPOINT_TYPE
+            asked = DescribeProducers((NamedPartitions("orders", (0,)),))
+            (found,) = (await broker.ask("admin", asked)).topics[0].partitions[0].producers
+            assert (found.producer_id, found.last_sequence) == (7, 0)
+            (directory,) = (await broker.ask("admin", DescribeLogDirs(None))).directories
+            assert "/" not in directory.name
+            assert directory.topics[0].partitions[0].size_bytes == len(each)
+            quorum = DescribeQuorum((NamedPartitions("__cluster_metadata", (0,)),))
+            part = (await broker.ask("admin", quorum)).topics[0].partitions[0]
+            assert (part.leader_id, part.error) == (1, ErrorCode.NONE)
+            assert part.high_watermark > 0
+
+    run(main)
+
+
+def test_no_unclean_election_and_no_other_feature_level_can_be_had(world, run):
+    async def main():
+        async with world.running() as broker:
+            await broker.create()
+            asked = (NamedPartitions("orders", (0, 9)),)
+            preferred = await broker.ask("admin", ElectLeaders(0, asked, 1))
+            assert [part.error for part in preferred.topics[0].partitions] == [
+                ErrorCode.ELECTION_NOT_NEEDED,
+                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+            ]
+            unclean = await broker.ask("admin", ElectLeaders(1, asked, 1))
+            assert unclean.error is ErrorCode.INVALID_REQUEST
+            for update, code in [
+                (FeatureUpdate("metadata.version", 25), ErrorCode.NONE),
+                (FeatureUpdate("metadata.version", 7, 3), ErrorCode.INVALID_UPDATE_VERSION),
+                (FeatureUpdate("unknown", 1), ErrorCode.INVALID_UPDATE_VERSION),
+            ]:
+                result = await broker.ask("admin", UpdateFeatures(1, (update,)))
+                assert result.error is code
+
+    run(main)
