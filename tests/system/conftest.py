@@ -34,11 +34,11 @@ def until(condition, what, seconds=START_S):
 class Program:
     """A running program whose lines are kept, stdout and stderr apart."""
 
-    def __init__(self, *arguments, **options):
+    def __init__(self, *arguments, command=(COMMAND,), **options):
         self.began = time.monotonic()
         self.out, self.errors = [], []
         self.process = subprocess.Popen(
-            [COMMAND, *arguments],
+            [*command, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -75,6 +75,12 @@ class Program:
         began = time.monotonic()
         self.process.send_signal(number)
         return self.process.wait(20), time.monotonic() - began
+
+    def kill(self):
+        """kill -9, if it has not ended yet."""
+        if self.process.poll() is None:
+            self.process.kill()
+        return self.ended()
 
     def ended(self):
         """Waits for the end; returns (exit code, stdout lines, stderr lines)."""

@@ -94,8 +94,7 @@ def test_what_was_acknowledged_without_vault_is_there_when_it_is_back(stopped):
     _produce(stopped, TOPIC, b"without\n")
     _produce(stopped, f"{TOPIC}-since", b"new\n")
     assert _consume(stopped, TOPIC) == b"with\nwithout\n"
-    program.process.send_signal(signal.SIGKILL)
-    assert program.ended()[0] == -signal.SIGKILL
+    assert program.kill()[0] == -signal.SIGKILL
     program = _run(stopped)
     _waits_sealed(program, stopped)
     with vault(stopped):
