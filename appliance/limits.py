@@ -57,6 +57,8 @@ MAX_BATCH_BYTES = 8 * MIB
 """Largest record batch that a topic may allow."""
 DEFAULT_BATCH_BYTES = MIB + 12
 """Kafka's default of message.max.bytes."""
+MAX_ACLS_AT_ONCE = 1000
+"""Rules, or filters of rules, in one request."""
 MAX_DESCRIBED_PARTITIONS = 2000
 """On one page (Kafka's max.request.partition.size.limit)."""
 MAX_FETCH_SESSIONS = 1000

@@ -23,9 +23,12 @@ from appliance.types import PrincipalKind
 from appliance.wire.requests import (
     AlterConfigs,
     ApiVersions,
+    CreateAcls,
     CreatePartitions,
     CreateTopics,
+    DeleteAcls,
     DeleteTopics,
+    DescribeAcls,
     DescribeCluster,
     DescribeConfigs,
     DescribeLogDirs,
@@ -183,6 +186,11 @@ def _on_cluster(action: Action, *needs: Requirement) -> CatalogueEntry:
     )
 
 
+def _the_policy(action: Action) -> Requirement:
+    """What a request about the policy, or about who may be whom, needs besides."""
+    return _need(action, ResourceKind.POLICY, narrowing.the_policy)
+
+
 def _on_settings(action: Action) -> CatalogueEntry:
     """A row for a request about settings: of topics each by itself, of all else by the cluster."""
     return CatalogueEntry(
@@ -212,7 +220,7 @@ def _on_policy(action: Action) -> CatalogueEntry:
         EntryKind.NAMED,
         ErrorCode.CLUSTER_AUTHORIZATION_FAILED,
         ErrorCode.NOT_CONTROLLER,
-        needs=(_need(action, ResourceKind.POLICY, narrowing.policy_name),),
+        needs=(_the_policy(action),),
         listeners=frozenset({"native"}),
     )
 
@@ -343,6 +351,9 @@ CATALOGUE: Final[Mapping[type[Request], CatalogueEntry]] = MappingProxyType({
     DescribeConfigs: _on_settings(Action.DESCRIBE_CONFIGS),
     AlterConfigs: _on_settings(Action.ALTER_CONFIGS),
     IncrementalAlterConfigs: _on_settings(Action.ALTER_CONFIGS),
+    DescribeAcls: _on_cluster(Action.DESCRIBE, _the_policy(Action.DESCRIBE)),
+    CreateAcls: _on_cluster(Action.ALTER, _the_policy(Action.ALTER)),
+    DeleteAcls: _on_cluster(Action.ALTER, _the_policy(Action.ALTER)),
     DescribeLogDirs: _on_cluster(Action.DESCRIBE),
     DescribeQuorum: _on_cluster(Action.DESCRIBE),
     ElectLeaders: _on_cluster(Action.ALTER),

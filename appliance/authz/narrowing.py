@@ -17,7 +17,6 @@ from appliance.wire.requests import (
     CreateTopics,
     DeleteTopics,
     DescribeConfigs,
-    DescribePolicy,
     DescribeProducers,
     DescribeTopicPartitions,
     Fetch,
@@ -34,7 +33,6 @@ from appliance.wire.requests import (
     OffsetFetchGroup,
     OffsetForLeaderEpoch,
     Produce,
-    ReplacePolicy,
     Request,
     SettingsOf,
     SyncGroup,
@@ -192,7 +190,7 @@ def idempotent_in(request: InitProducerId) -> str | None:
     return CLUSTER.name if request.transactional_id is None else None
 
 
-def policy_name(_: DescribePolicy | ReplacePolicy) -> str:
+def the_policy(_: Request) -> str:
     """The one policy."""
     return POLICY.name
 

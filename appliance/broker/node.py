@@ -17,6 +17,11 @@ from appliance.broker.coordinator import FIRST_JOIN_DELAY_MS, Coordinator
 from appliance.broker.dispatch import Dispatcher
 from appliance.broker.fetch_sessions import FetchSessions
 from appliance.broker.foundation import Foundation
+from appliance.broker.handlers.acls import (
+    CreateAclsHandler,
+    DeleteAclsHandler,
+    DescribeAclsHandler,
+)
 from appliance.broker.handlers.alter_configs import (
     AlterConfigsHandler,
     IncrementalAlterConfigsHandler,
@@ -50,6 +55,7 @@ from appliance.broker.handlers.sync_group import SyncGroupHandler
 from appliance.broker.handlers.update_features import UpdateFeaturesHandler
 from appliance.broker.node_settings import NodeFacts
 from appliance.broker.placement import Placement
+from appliance.broker.policy_editing import PolicyEditing
 from appliance.broker.topics import Topics
 from appliance.coordination.commands import Endpoint
 from appliance.errors import ConfigurationError, StorageError
@@ -212,6 +218,10 @@ class BrokerNode:
         dispatcher.register(DescribeQuorumHandler(catalogue, placement))
         dispatcher.register(ElectLeadersHandler(topics, placement))
         dispatcher.register(UpdateFeaturesHandler())
+        policy = PolicyEditing(catalogue, auditor)
+        dispatcher.register(DescribeAclsHandler(policy))
+        dispatcher.register(CreateAclsHandler(policy))
+        dispatcher.register(DeleteAclsHandler(policy))
 
     async def close(self) -> None:
         """Clean stop: what is under way becomes durable, then every log is closed.

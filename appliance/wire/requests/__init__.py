@@ -9,6 +9,23 @@ means absent. Every request class has an entry in `authz.catalogue` and a handle
 
 from typing import Union
 
+from appliance.wire.requests.acls import (
+    ALL_OPERATIONS,
+    ANY_OPERATION,
+    Acl,
+    AclFilter,
+    AclPattern,
+    AclPermission,
+    AclResource,
+    CreateAcls,
+    CreateAclsResult,
+    CreatedAcl,
+    DeleteAcls,
+    DeleteAclsResult,
+    DeletedAcls,
+    DescribeAcls,
+    DescribeAclsResult,
+)
 from appliance.wire.requests.base import (
     Name,
     Part,
@@ -157,7 +174,8 @@ AnyRequest = Union[
     CreateTopics, DeleteTopics, CreatePartitions, FindCoordinator, JoinGroup, SyncGroup, Heartbeat,
     LeaveGroup, OffsetCommit, OffsetFetch, DescribeCluster, DescribeTopicPartitions,
     DescribeLogDirs, DescribeProducers, ElectLeaders, DescribeQuorum, UpdateFeatures,
-    DescribeConfigs, AlterConfigs, IncrementalAlterConfigs, DescribePolicy, ReplacePolicy,
+    DescribeConfigs, AlterConfigs, IncrementalAlterConfigs, DescribeAcls, CreateAcls, DeleteAcls,
+    DescribePolicy, ReplacePolicy,
 ]  # fmt: skip
 
 AnyResponse = Union[
@@ -167,12 +185,20 @@ AnyResponse = Union[
     SyncGroupResult, HeartbeatResult, LeaveGroupResult, OffsetCommitResult, OffsetFetchResult,
     DescribeClusterResult, DescribeTopicPartitionsResult, DescribeLogDirsResult,
     DescribeProducersResult, ElectLeadersResult, DescribeQuorumResult, UpdateFeaturesResult,
-    DescribeConfigsResult, AlterConfigsResult, DescribePolicyResult, ReplacePolicyResult,
+    DescribeConfigsResult, AlterConfigsResult, DescribeAclsResult, CreateAclsResult,
+    DeleteAclsResult, DescribePolicyResult, ReplacePolicyResult,
 ]  # fmt: skip
 
 __all__ = [
+    "ALL_OPERATIONS",
+    "ANY_OPERATION",
     "OPERATIONS_NOT_ASKED",
     "AbortedTransaction",
+    "Acl",
+    "AclFilter",
+    "AclPattern",
+    "AclPermission",
+    "AclResource",
     "ActiveProducer",
     "AlterConfigs",
     "AlterConfigsResult",
@@ -187,16 +213,24 @@ __all__ = [
     "CommitTopic",
     "CommittedTopic",
     "Coordinator",
+    "CreateAcls",
+    "CreateAclsResult",
     "CreatePartitions",
     "CreatePartitionsResult",
     "CreateTopics",
     "CreateTopicsResult",
+    "CreatedAcl",
     "CreatedTopic",
     "CurrentLeader",
     "Cursor",
+    "DeleteAcls",
+    "DeleteAclsResult",
     "DeleteTopics",
     "DeleteTopicsResult",
+    "DeletedAcls",
     "DeletedTopic",
+    "DescribeAcls",
+    "DescribeAclsResult",
     "DescribeCluster",
     "DescribeClusterResult",
     "DescribeConfigs",

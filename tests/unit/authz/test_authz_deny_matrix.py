@@ -18,6 +18,7 @@ GROUP = ErrorCode.GROUP_AUTHORIZATION_FAILED
 CLUSTER = ErrorCode.CLUSTER_AUTHORIZATION_FAILED
 TRANSACTION = ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
 
+EVERY_RULE = wire.AclFilter(1, None, 1, None, None, 1, 1)
 ON_TOPIC = {(ResourceKind.TOPIC, TOPIC)}
 ON_CLUSTER = {(ResourceKind.CLUSTER, CLUSTER)}
 
@@ -80,6 +81,9 @@ SAMPLES: list[tuple[wire.Request, ErrorCode | None, set[tuple[ResourceKind, Erro
     (wire.AlterConfigs((wire.SettingsToReplace(4, "1", ()),)), None, ON_CLUSTER),
     (wire.IncrementalAlterConfigs((wire.SettingsToChange(-1, "", ()),)), None, ON_CLUSTER),
     (wire.DescribeLogDirs(None), CLUSTER, set()),
+    (wire.DescribeAcls(EVERY_RULE), CLUSTER, set()),
+    (wire.CreateAcls((wire.Acl(2, HIDDEN, 3, "User:nobody", "*", 2, 3),)), CLUSTER, set()),
+    (wire.DeleteAcls((EVERY_RULE,)), CLUSTER, set()),
     (wire.DescribeQuorum(()), CLUSTER, set()),
     (wire.ElectLeaders(0, None, 1), CLUSTER, set()),
     (wire.UpdateFeatures(1, ()), CLUSTER, set()),

@@ -1,15 +1,21 @@
 """Administration as Kafka's tools know it, over the whole broker."""
 
 import pytest
+from msgspec.structs import replace
 
 from appliance.broker.setting_kinds import Standing
 from appliance.broker.topic_settings import TOPIC_SETTINGS
 from appliance.errors import ErrorCode
 from appliance.wire.requests import (
+    Acl,
+    AclFilter,
     AlterConfigs,
     AskedSettings,
+    CreateAcls,
     CreatePartitions,
     Cursor,
+    DeleteAcls,
+    DescribeAcls,
     DescribeCluster,
     DescribeConfigs,
     DescribeLogDirs,
@@ -253,5 +259,42 @@ def test_no_unclean_election_and_no_other_feature_level_can_be_had(world, run):
             ]:
                 result = await broker.ask("admin", UpdateFeatures(1, (update,)))
                 assert result.error is code
+
+    run(main)
+
+
+def test_rules_made_with_kafkas_tools_are_the_policy_at_once(world, run):
+    async def main():
+        async with world.running() as broker:
+            await broker.create()
+            await broker.produce(world.batch(b"a"))
+            rule = Acl(2, "orders", 3, "User:late", "*", 3, 3)
+            assert (await broker.fetch(name="late")).error is not ErrorCode.NONE
+            made = await broker.ask("admin", CreateAcls((rule, replace(rule, host="no host"))))
+            assert [each.error for each in made.results] == [
+                ErrorCode.NONE,
+                ErrorCode.INVALID_REQUEST,
+            ]
+            assert (await broker.fetch(name="late")).error is ErrorCode.NONE
+            mine = AclFilter(1, None, 1, "User:late", None, 1, 1)
+            assert (await broker.ask("admin", DescribeAcls(mine))).acls == (rule,)
+            (gone,) = (await broker.ask("admin", DeleteAcls((mine,)))).results
+            assert gone.acls == (rule,)
+            assert (await broker.fetch(name="late")).error is not ErrorCode.NONE
+            details = [event.detail for event in broker.sink.of("Mutation")]
+            assert "+ p, User:late, READ, TOPIC, orders, allow" in details
+            assert "- p, User:late, READ, TOPIC, orders, allow" in details
+
+    run(main)
+
+
+def test_a_right_over_the_cluster_alone_does_not_reach_the_policy(world, run):
+    async def main():
+        policy = "p, User:admin, *, *, *, allow\np, User:operator, *, CLUSTER, *, allow\n"
+        async with world.running(policy=policy) as broker:
+            rule = Acl(2, "*", 3, "User:operator", "*", 2, 3)
+            (refused,) = (await broker.ask("operator", CreateAcls((rule,)))).results
+            assert refused.error is ErrorCode.CLUSTER_AUTHORIZATION_FAILED
+            assert broker.node.policies.policy() == (1, policy)
 
     run(main)

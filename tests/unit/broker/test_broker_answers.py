@@ -6,13 +6,18 @@ from appliance.errors import ErrorCode
 from appliance.wire.kafka.apis.registry import APIS
 from appliance.wire.kafka.codec import Call, encode
 from appliance.wire.requests import (
+    Acl,
+    AclFilter,
     AlterConfigs,
     AskedSettings,
     CommitPartition,
     CommitTopic,
+    CreateAcls,
     CreatePartitions,
     CreateTopics,
+    DeleteAcls,
     DeleteTopics,
+    DescribeAcls,
     DescribeCluster,
     DescribeConfigs,
     DescribeLogDirs,
@@ -65,6 +70,9 @@ ASKED = {
     20: DeleteTopics(("absent",), 1000),
     22: InitProducerId(None, 1000),
     23: OffsetForLeaderEpoch((EpochTopic("orders", (EpochPartition(0, 1),)),)),
+    29: DescribeAcls(AclFilter(1, None, 1, None, None, 1, 1)),
+    30: CreateAcls((Acl(2, "*", 3, "User:new", "*", 2, 3), Acl(9, "", 9, "", "", 9, 9))),
+    31: DeleteAcls((AclFilter(2, "absent", 3, None, None, 1, 1),)),
     32: DescribeConfigs(
         (AskedSettings(2, "orders"), AskedSettings(4, "1"), AskedSettings(2, "absent")), True, True
     ),
