@@ -226,6 +226,19 @@ class Slice(msgspec.Struct, frozen=True, gc=False):
     size_bytes: int
 
 
+class SegmentInfo(msgspec.Struct, frozen=True, gc=False):
+    """One file of a log, for whoever plans retention and compaction; the last one is written.
+
+    `max_time_ms` is the largest time of its batches, -1 if there are none.
+    """
+
+    first_index: Index
+    first_offset: Offset
+    next_offset: Offset
+    size_bytes: int
+    max_time_ms: TimestampMs
+
+
 class PartitionLog(Protocol):
     """One Raft group's sealed log.
 
@@ -302,11 +315,24 @@ class PartitionLog(Protocol):
         """
         ...
 
-    async def raise_start(self, offset: Offset) -> None:
+    async def raise_start(self, offset: Offset, *, applied: Index | None = None) -> None:
         """Moves `start_offset` up to `offset`, never down, durably when this returns.
 
         Files that lie below it whole are removed, and `first_index` follows; reads below raise
-        RequestError(OFFSET_OUT_OF_RANGE) from then on. Raises StorageError.
+        RequestError(OFFSET_OUT_OF_RANGE) from then on. Entries after `applied` stay, if it is
+        given. With nothing left at or above `offset` the active file is ended first, so that it
+        goes too. Raises StorageError.
+        """
+        ...
+
+    def segments(self) -> tuple[SegmentInfo, ...]:
+        """The files of the log, oldest first, as far as they are durable."""
+        ...
+
+    def limit_segments(self, *, max_bytes: int, max_ms: int) -> None:
+        """Has the next flush begin a new file when the active one would be larger, or is older.
+
+        Age is the leader's time since the file's first entry.
         """
         ...
 

@@ -17,7 +17,7 @@ from appliance.crypto.chain import GENESIS
 from appliance.crypto.sealed import FrameKind
 from appliance.errors import DamageDetected
 from appliance.invariant import invariant
-from appliance.ports import Entropy, SecretKey, WrappedKey
+from appliance.ports import Entropy, SecretKey, SegmentInfo, WrappedKey
 from appliance.storage.contents import ContentsCache, FileHome
 from appliance.storage.disk import Disk
 from appliance.storage.epochs import Epoch, EpochTable
@@ -103,6 +103,16 @@ class LogFiles:
             start -= 1
         return iter(files[start:])
 
+    def segments(self, end: Offset) -> tuple[SegmentInfo, ...]:
+        """Every file, up to the next offset `end`."""
+        files = tuple(self._files)
+        ends = [*(file.entry.first_offset for file in files[1:]), end]
+        return tuple(
+            SegmentInfo(file.entry.first_index, file.entry.first_offset, next_offset,
+                        file.end, file.max_time_ms)
+            for file, next_offset in zip(files, ends, strict=True)
+        )  # fmt: skip
+
     # --- changes -------------------------------------------------------------------------------
 
     def roll(self, first_index: Index, first_offset: Offset, epochs: tuple[Epoch, ...]) -> LogFile:
@@ -144,12 +154,18 @@ class LogFiles:
         self._name_files([fresh], epochs, start_offset=offset)
         self._take_over([fresh])
 
-    def raise_start(self, offset: Offset) -> None:
-        """Moves the log's start up to `offset`; files that lie below it whole are removed."""
-        if offset <= self.start_offset:
+    def raise_start(self, offset: Offset, applied: Index) -> None:
+        """Moves the log's start up to `offset`.
+
+        Files that lie below it whole, and hold nothing after `applied`, are removed.
+        """
+        at = 0
+        for n, file in enumerate(self._files):
+            if file.entry.first_offset <= offset and file.entry.first_index <= applied + 1:
+                at = n
+        if offset <= self.start_offset and not at:
             return
-        at = max((n for n, file in enumerate(self._files) if file.entry.first_offset <= offset),
-                 default=0)  # fmt: skip
+        offset = max(offset, self.start_offset)
         kept = self._files[at:]
         epochs = EpochTable(self._manifest.epoch_table)
         epochs.forget_before(Index(kept[0].entry.first_index - 1))

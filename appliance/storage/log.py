@@ -13,7 +13,7 @@ Rules:
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVarTuple
+from typing import Final, TypeVarTuple
 
 import trio
 
@@ -27,7 +27,7 @@ from appliance.limits import (
     MAX_SEGMENT_BYTES,
     MAX_STAGED_BYTES,
 )
-from appliance.ports import Slice
+from appliance.ports import SegmentInfo, Slice
 from appliance.storage import layout
 from appliance.storage.cache import CachedFrame, LogTail, TailCache
 from appliance.storage.epochs import Epoch, EpochTable
@@ -49,6 +49,7 @@ from appliance.types import (
 
 Args = TypeVarTuple("Args")
 _Group = list[Entry]
+NEVER_MS: Final = (1 << 63) - 1
 
 
 class SealedLog:
@@ -77,6 +78,8 @@ class SealedLog:
         self._durable = found.last.index
         self._written = found.last.index
         self._taken_back = END_OF_INDEXES
+        self._segment_bytes = MAX_SEGMENT_BYTES
+        self._segment_ms = NEVER_MS
         self._flushing = False
         self._failure: StorageError | None = None
         self._changing = trio.Lock()
@@ -116,6 +119,14 @@ class SealedLog:
         """See `ports.PartitionLog.epochs`."""
         runs = self._epochs.runs
         return tuple((run.term, run.first_offset) for run in runs if run.term > 0)
+
+    def segments(self) -> tuple[SegmentInfo, ...]:
+        """See `ports.PartitionLog.segments`."""
+        return self._files.segments(self._written_offset())
+
+    def _written_offset(self) -> Offset:
+        """The next offset after what was given to the disk."""
+        return self._staged[0].header.base_offset if self._staged else self._end_offset
 
     @property
     def busy(self) -> bool:
@@ -165,8 +176,8 @@ class SealedLog:
         frames = [(group, layout.lay_out(group, self._stamp)) for group in groups]
         size = sum(len(plaintext) for _, plaintext in frames)
         file = self._files.active
-        if 0 < file.writer.position > MAX_SEGMENT_BYTES - size:
-            file = await self._roll(groups[0][0].header)
+        if self._is_full(file, size, groups[0][0].header):
+            file = await self._roll(groups[0][0].header.index, groups[0][0].header.base_offset)
         before = file.writer.tail
         flush = self._seal(file, frames) if size < INLINE_SEAL_BYTES else None
 
@@ -221,14 +232,23 @@ class SealedLog:
             frame = CachedFrame(headers[0].base_offset, headers[-1].next_offset, content, headers)
             self._cache.add(self._tail, frame)
 
-    async def _roll(self, first: EntryHeader) -> LogFile:
-        """Closes the active file with a final frame and begins the next one."""
+    def _is_full(self, file: LogFile, size: int, first: EntryHeader) -> bool:
+        """Whether the active file should end before a flush of so many bytes."""
+        if not file.writer.position:
+            return False
+        limit = min(self._segment_bytes, MAX_SEGMENT_BYTES)
+        too_large = file.writer.position + size > limit
+        begun = file.first_time_ms
+        return too_large or 0 <= begun <= first.leader_time_ms - self._segment_ms
 
-        def roll() -> LogFile:
-            epochs = self._epochs.before(first.index)
-            return self._files.roll(first.index, first.base_offset, epochs)
+    async def _roll(self, index: Index, offset: Offset) -> LogFile:
+        """Closes the active file with a final frame and begins the next one, at these."""
+        epochs = self._epochs.before(index)
+        return await trio.to_thread.run_sync(self._files.roll, index, offset, epochs)
 
-        return await trio.to_thread.run_sync(roll)
+    def limit_segments(self, *, max_bytes: int, max_ms: int) -> None:
+        """See `ports.PartitionLog.limit_segments`."""
+        self._segment_bytes, self._segment_ms = max_bytes, max_ms
 
     # --- taking back ---------------------------------------------------------------------------
 
@@ -271,11 +291,16 @@ class SealedLog:
             self._end_offset = offset
             self._durable = self._written = position.index
 
-    async def raise_start(self, offset: Offset) -> None:
+    async def raise_start(self, offset: Offset, *, applied: Index | None = None) -> None:
         """See `ports.PartitionLog.raise_start`."""
         async with self._change(END_OF_INDEXES):
             invariant(offset <= self._end_offset, "a log does not start after its end")
-            await self._write(self._files.raise_start, offset)
+            may_go = self._written if applied is None else min(applied, self._written)
+            end = self._written_offset()
+            if offset == end and self._files.active.entry.first_index <= self._written <= may_go:
+                await self._write(self._files.roll, Index(self._written + 1), end,
+                                  self._epochs.before(Index(self._written + 1)))  # fmt: skip
+            await self._write(self._files.raise_start, offset, may_go)
             self._epochs.forget_before(Index(self.first_index - 1))
 
     @asynccontextmanager

@@ -267,3 +267,40 @@ def test_a_void_that_was_durable_cannot_be_taken_away(life):
         life.home.abandon(node)
 
     trio.run(reopened)
+
+
+def test_a_start_raised_to_the_end_frees_the_active_file_too(life):
+    async def main():
+        log = await life.begin()
+        await written(log, b"a" * 50_000, b"b", b"c")
+        old = life.files()
+        await log.raise_start(log.end_offset, applied=Index(2))
+        assert life.files() == old
+        await log.raise_start(log.end_offset, applied=Index(3))
+        assert not life.files() & old
+        assert (log.first_index, log.start_offset, log.end_offset) == (4, 3, 3)
+        await written(log, b"d")
+        log = await life.again(clean=False)
+        assert await fetched(log) == [b"d"]
+        assert log.term_at(Index(3)) == 1
+
+    trio.run(main)
+
+
+def test_files_end_by_size_and_by_age(life):
+    async def main():
+        log = await life.begin()
+        log.limit_segments(max_bytes=50_000, max_ms=10**9)
+        for _ in range(4):
+            await written(log, b"x" * 20_000)
+        sizes = [segment.size_bytes for segment in log.segments()]
+        assert len(sizes) == 2
+        assert max(sizes) <= 50_000 + 100
+        log.limit_segments(max_bytes=10**9, max_ms=0)
+        await written(log, b"y")
+        segments = log.segments()
+        assert [(s.first_index, s.first_offset, s.next_offset) for s in segments] == [
+            (1, 0, 2), (3, 2, 4), (5, 4, 5),
+        ]  # fmt: skip
+
+    trio.run(main)
