@@ -104,6 +104,9 @@ MARK_AT_LEAST_EVERY_MS = 1_000
 MAX_SYNCS_AT_ONCE = 16
 MAX_READS_AT_ONCE = 16
 
+HOUSEKEEPING_S = 300
+"""Between looks at a partition's retention (Kafka's log.retention.check.interval.ms)."""
+
 # Catalogue.
 MAX_TOPICS = 10_000
 MAX_PARTITIONS = 100_000

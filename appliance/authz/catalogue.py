@@ -27,6 +27,7 @@ from appliance.wire.requests import (
     CreatePartitions,
     CreateTopics,
     DeleteAcls,
+    DeleteRecords,
     DeleteTopics,
     DescribeAcls,
     DescribeCluster,
@@ -236,6 +237,7 @@ CATALOGUE: Final[Mapping[type[Request], CatalogueEntry]] = MappingProxyType({
     ),
     Fetch: _on_topics_or_ids(Action.READ, ErrorCode.NOT_LEADER_OR_FOLLOWER),
     ListOffsets: _on_topics(Action.DESCRIBE, ErrorCode.NOT_LEADER_OR_FOLLOWER),
+    DeleteRecords: _on_topics(Action.DELETE, ErrorCode.NOT_LEADER_OR_FOLLOWER),
     CreateTopics: _on_topics(Action.CREATE, ErrorCode.NOT_CONTROLLER),
     DeleteTopics: CatalogueEntry(
         EntryKind.RESOLVED,

@@ -29,6 +29,7 @@ from appliance.broker.handlers.alter_configs import (
 from appliance.broker.handlers.api_versions import ApiVersionsHandler
 from appliance.broker.handlers.create_partitions import CreatePartitionsHandler
 from appliance.broker.handlers.create_topics import CreateTopicsHandler
+from appliance.broker.handlers.delete_records import DeleteRecordsHandler
 from appliance.broker.handlers.delete_topics import DeleteTopicsHandler
 from appliance.broker.handlers.describe_cluster import DescribeClusterHandler
 from appliance.broker.handlers.describe_configs import DescribeConfigsHandler
@@ -53,6 +54,7 @@ from appliance.broker.handlers.produce import ProduceHandler
 from appliance.broker.handlers.replace_policy import ReplacePolicyHandler
 from appliance.broker.handlers.sync_group import SyncGroupHandler
 from appliance.broker.handlers.update_features import UpdateFeaturesHandler
+from appliance.broker.housekeeping import Housekeeper
 from appliance.broker.node_settings import NodeFacts
 from appliance.broker.placement import Placement
 from appliance.broker.policy_editing import PolicyEditing
@@ -92,6 +94,8 @@ class BrokerNode:
         catalogue: Catalogue,
         topics: Topics,
         coordinator: Coordinator,
+        *,
+        housekeeper: Housekeeper,
     ) -> None:
         """Use `open`."""
         self._settings = settings
@@ -99,6 +103,7 @@ class BrokerNode:
         self._catalogue = catalogue
         self._topics = topics
         self._coordinator = coordinator
+        self._housekeeper = housekeeper
         self._auditors: list[Auditor] = []
 
     @staticmethod
@@ -133,7 +138,11 @@ class BrokerNode:
         )
         gone = coordinator.topics_with_offsets() - catalogue.state.names.keys()
         await coordinator.forget_topics(sorted(gone))
-        return BrokerNode(settings, foundation, catalogue, topics, coordinator)
+        housekeeper = Housekeeper(topics, clock)
+        nursery.start_soon(housekeeper.run)
+        return BrokerNode(
+            settings, foundation, catalogue, topics, coordinator, housekeeper=housekeeper
+        )
 
     @property
     def policies(self) -> Catalogue:
@@ -180,6 +189,7 @@ class BrokerNode:
             CreateTopicsHandler(topics, placement, auditor, default_partitions=partitions)
         )
         dispatcher.register(DeleteTopicsHandler(topics, self._coordinator, auditor))
+        dispatcher.register(DeleteRecordsHandler(topics, auditor))
         dispatcher.register(FindCoordinatorHandler(catalogue, placement))
         dispatcher.register(OffsetForLeaderEpochHandler(topics))
         dispatcher.register(DescribePolicyHandler(catalogue))
@@ -231,6 +241,7 @@ class BrokerNode:
         """
         for auditor in self._auditors:
             await auditor.close()
+        await self._housekeeper.close()
         await self._topics.close()
         for part in (self._coordinator, self._catalogue):
             try:

@@ -6,16 +6,20 @@ is committed and not before.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import trio
 
+from appliance.broker.partition_commands import SetLogStart, decode, encode
 from appliance.broker.producers import Producer, ProducerTable
 from appliance.broker.replica import Replica
+from appliance.broker.retention import new_start
+from appliance.broker.topic_settings import TopicSettings
 from appliance.errors import ErrorCode, KeyProviderError, RequestError, StorageError
 from appliance.limits import MAX_DECOMPRESSED_BYTES
 from appliance.ports import Slice
-from appliance.types import Entry, EntryHeader, EntryKind, Offset, Term, TimestampMs
+from appliance.types import Entry, EntryHeader, EntryKind, Index, Offset, Term, TimestampMs
 from appliance.wire.kafka.records import BatchHeader, Record, decode_batch, read_header
 
 Done = Callable[[ErrorCode, int], None]
@@ -38,18 +42,21 @@ class PartitionState:
         self.max_timestamp_ms = -1
         self.max_timestamp_offset = Offset(-1)
         """Base offset of the first batch that holds the largest time."""
-        self.size_bytes = 0
-        """Of every batch that was committed."""
         self.followers: dict[Offset, list[Done]] = {}
         """Retries that wait for the original, by its base offset."""
+        self.log_start = Offset(0)
+        self.log_start_index = Index(0)
+        """Where the log begins by command, and the index of that command."""
 
     def apply(self, entry: Entry) -> None:
-        """Takes the next committed batch; commands are not for partitions."""
-        if entry.header.kind is not EntryKind.BATCH:
+        """Takes the next committed batch or command."""
+        if entry.header.kind is EntryKind.COMMAND:
+            command = decode(entry.payload)
+            if command.offset > self.log_start:
+                self.log_start, self.log_start_index = command.offset, entry.header.index
             return
         header = read_header(memoryview(entry.payload))
         base_offset = entry.header.base_offset
-        self.size_bytes += header.size_bytes
         if header.max_timestamp_ms > self.max_timestamp_ms:
             self.max_timestamp_ms = header.max_timestamp_ms
             self.max_timestamp_offset = base_offset
@@ -83,7 +90,7 @@ class Partition:
     @property
     def start_offset(self) -> Offset:
         """The offset of the first batch that is held."""
-        return self._replica.log.start_offset
+        return max(self._replica.log.start_offset, self._state.log_start)
 
     @property
     def leader_epoch(self) -> Term:
@@ -92,8 +99,8 @@ class Partition:
 
     @property
     def size_bytes(self) -> int:
-        """What its batches amount to."""
-        return self._state.size_bytes
+        """What its files amount to."""
+        return sum(segment.size_bytes for segment in self._replica.log.segments())
 
     def producers(self) -> list[tuple[int, Producer]]:
         """Every producer that is remembered, as committed batches left it."""
@@ -161,10 +168,10 @@ class Partition:
         """
         self._check_usable()
         log = self._replica.log
-        if not log.start_offset <= offset <= log.end_offset:
+        if not self.start_offset <= offset <= log.end_offset:
             raise RequestError(
                 ErrorCode.OFFSET_OUT_OF_RANGE,
-                f"offsets {log.start_offset} to {self.high_watermark} are held",
+                f"offsets {self.start_offset} to {self.high_watermark} are held",
             )
         end = self.high_watermark
         if offset >= end:
@@ -198,8 +205,11 @@ class Partition:
         largest_ms = self._state.max_timestamp_ms
         if largest_ms < 0:
             return -1, Offset(-1)
+        if self._state.max_timestamp_offset < self.start_offset:
+            held_ms = max(segment.max_time_ms for segment in self._replica.log.segments())
+            return await self._find_by_time(held_ms) if held_ms >= 0 else (-1, Offset(-1))
         held = await self.read(self._state.max_timestamp_offset, 1)
-        return await _first_at(held.batches[0], TimestampMs(largest_ms))
+        return await _first_at(held.batches[0], TimestampMs(largest_ms), self.start_offset)
 
     async def _find_by_time(self, timestamp_ms: TimestampMs) -> tuple[int, Offset]:
         try:
@@ -208,7 +218,84 @@ class Partition:
             raise RequestError(
                 ErrorCode.KAFKA_STORAGE_ERROR, "the partition's log cannot be read"
             ) from None
-        return (-1, Offset(-1)) if batch is None else await _first_at(batch, timestamp_ms)
+        return (
+            (-1, Offset(-1))
+            if batch is None
+            else await _first_at(batch, timestamp_ms, self.start_offset)
+        )
+
+    # --- where the log begins ---
+
+    def deletable(self, offset: int) -> Offset:
+        """The offset up to which records go that are asked to; -1 is the high watermark.
+
+        Raises RequestError(OFFSET_OUT_OF_RANGE) beyond the high watermark.
+        """
+        if offset == -1:
+            return self.high_watermark
+        if not 0 <= offset <= self.high_watermark:
+            raise RequestError(
+                ErrorCode.OFFSET_OUT_OF_RANGE, f"the high watermark is {self.high_watermark}"
+            )
+        return Offset(offset)
+
+    async def set_start(self, offset: Offset) -> Offset:
+        """Has the log begin at `offset` for everyone, and returns where it begins.
+
+        Raises RequestError; a command whose wait is cancelled may still take effect.
+        """
+        self._check_usable()
+        if offset > self.start_offset:
+            await self._replica.room(0)
+            await self._propose(SetLogStart(offset))
+        with suppress(StorageError):  # it begins there; housekeeping says so, and tries again
+            await self.free()
+        return self.start_offset
+
+    async def _propose(self, command: SetLogStart) -> None:
+        done = trio.Event()
+        errors: list[ErrorCode] = []
+
+        def committed(error: ErrorCode, _: EntryHeader, __: None) -> None:
+            errors.append(error)
+            done.set()
+
+        self._replica.propose(EntryKind.COMMAND, encode(command), -1, committed)
+        await done.wait()
+        if errors[0] is not ErrorCode.NONE:
+            raise RequestError(errors[0], "the command could not be made durable")
+
+    async def free(self) -> None:
+        """Removes files below where the log begins; raises StorageError."""
+        log, state = self._replica.log, self._state
+        if state.log_start > log.start_offset and not self._deleted:
+            await log.raise_start(state.log_start, applied=state.log_start_index)
+
+    def limit_segments(self, settings: TopicSettings) -> None:
+        """Has files end as the topic's settings ask."""
+        self._replica.log.limit_segments(
+            max_bytes=settings.segment_bytes, max_ms=settings.segment_ms
+        )
+
+    async def keep_house(self, settings: TopicSettings, now_ms: TimestampMs) -> None:
+        """Ends and lets go of files as the topic's settings ask.
+
+        Raises RequestError, StorageError.
+        """
+        self.limit_segments(settings)
+        await self.free()
+        self._replica.check_leading()
+        start = self.start_offset
+        kept_from = new_start(
+            self._replica.log.segments(),
+            start=start,
+            high_watermark=self.high_watermark,
+            now_ms=now_ms,
+            retention_ms=settings.retention_ms,
+            retention_bytes=settings.retention_bytes,
+        )
+        if settings.deletes and kept_from > start:
+            await self.set_start(kept_from)
 
     def end(self) -> None:
         """The topic is deleted: whoever waits or comes is told so."""
@@ -239,11 +326,16 @@ class _Written:
             done(error, -1)
 
 
-async def _first_at(batch: memoryview, timestamp_ms: TimestampMs) -> tuple[int, Offset]:
-    """The first record of a batch at or after a time; decoded off the loop (DESIGN section 4)."""
+async def _first_at(
+    batch: memoryview, timestamp_ms: TimestampMs, start: Offset
+) -> tuple[int, Offset]:
+    """The first record of a batch, from `start` on, at or after a time.
+
+    Decoded off the loop (DESIGN section 4).
+    """
     records = await trio.to_thread.run_sync(_decode, batch)
     for record in records:
-        if record.timestamp_ms >= timestamp_ms:
+        if record.timestamp_ms >= timestamp_ms and record.offset >= start:
             return record.timestamp_ms, Offset(record.offset)
     return -1, Offset(-1)
 

@@ -11,12 +11,14 @@ import msgspec
 
 from appliance.broker.setting_kinds import Known, between, honoured, only, refused
 from appliance.errors import ErrorCode, RequestError
-from appliance.limits import DEFAULT_BATCH_BYTES, KIB, MAX_BATCH_BYTES
+from appliance.limits import DEFAULT_BATCH_BYTES, KIB, MAX_BATCH_BYTES, MAX_SEGMENT_BYTES, MIB
 from appliance.wire.kafka.records import TimestampLimits
 from appliance.wire.requests import SettingKind
 
 Given = Iterable[tuple[str, str | None]]
 MAX_SETTINGS: Final = 64
+WEEK_MS: Final = 7 * 24 * 3600 * 1000
+"""Kafka's default of retention.ms and of segment.ms."""
 _MAX_MS: Final = (1 << 63) - 1
 _TIMES: Final = TimestampLimits()
 
@@ -35,6 +37,11 @@ class TopicSettings(msgspec.Struct, frozen=True):
 
     max_batch_bytes: int
     timestamps: TimestampLimits
+    segment_bytes: int
+    segment_ms: int
+    retention_ms: int
+    retention_bytes: int
+    deletes: bool
 
 
 TOPIC_SETTINGS: Final = (
@@ -63,8 +70,34 @@ TOPIC_SETTINGS: Final = (
     ),
     only("message.timestamp.type", STRING, "CreateTime", "records keep their producers' times"),
     only("min.insync.replicas", INT, "1", "a majority of replicas acknowledges in any case"),
-    only("retention.bytes", LONG, "-1", "nothing is deleted by size yet"),
-    only("retention.ms", LONG, "-1", "nothing is deleted by age yet"),
+    honoured(
+        "retention.bytes",
+        LONG,
+        "-1",
+        between(-1, _MAX_MS),
+        "what a partition's files hold at the least before the oldest one goes",
+    ),
+    honoured(
+        "retention.ms",
+        LONG,
+        str(WEEK_MS),
+        between(-1, _MAX_MS),
+        "how old a file's newest record becomes before the file goes",
+    ),
+    honoured(
+        "segment.bytes",
+        INT,
+        str(MAX_SEGMENT_BYTES),
+        between(MIB, MAX_SEGMENT_BYTES),
+        "how large a file becomes before the next one begins",
+    ),
+    honoured(
+        "segment.ms",
+        LONG,
+        str(WEEK_MS),
+        between(1, _MAX_MS),
+        "how old a file becomes before the next one begins",
+    ),
     only(
         "unclean.leader.election.enable",
         BOOLEAN,
@@ -91,10 +124,8 @@ TOPIC_SETTINGS: Final = (
     refused("remote.log.copy.disable", _TIERED),
     refused("remote.log.delete.on.disable", _TIERED),
     refused("remote.storage.enable", _TIERED),
-    refused("segment.bytes", _FILES),
     refused("segment.index.bytes", _FILES),
     refused("segment.jitter.ms", _FILES),
-    refused("segment.ms", _FILES),
 )
 """Every topic setting that Kafka has, and ours."""
 
@@ -131,6 +162,11 @@ def meaning(kept: tuple[tuple[str, str], ...]) -> TopicSettings:
             _TIMES.before_ms if before is None else int(before),
             _TIMES.after_ms if after is None else int(after),
         ),
+        segment_bytes=int(values.get("segment.bytes", MAX_SEGMENT_BYTES)),
+        segment_ms=int(values.get("segment.ms", WEEK_MS)),
+        retention_ms=int(values.get("retention.ms", WEEK_MS)),
+        retention_bytes=int(values.get("retention.bytes", -1)),
+        deletes="delete" in values.get("cleanup.policy", "delete"),
     )
 
 

@@ -100,6 +100,7 @@ class Topics:
                     ErrorCode.KAFKA_STORAGE_ERROR, "the partition cannot be opened now"
                 ) from None
             partition = live.partitions[index] = Partition(replica, state)
+            partition.limit_segments(live.settings)
         self._opening.pop(partition_id, None)
         if self._live.get(live.topic.name) is not live:
             partition.end()  # deleted meanwhile; who deletes it waits for the lock to close it
@@ -165,6 +166,9 @@ class Topics:
         if live is not None:
             more = len(topic.partitions) - len(live.partitions)
             live.topic, live.settings = topic, meaning(topic.settings)
+            for partition in live.partitions:
+                if partition is not None:
+                    partition.limit_segments(live.settings)
             live.partitions.extend([None] * more)
 
     def _forget(self, topic: Topic) -> None:

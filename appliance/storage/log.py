@@ -376,7 +376,8 @@ class SealedLog:
         with trio.CancelScope(shield=True):
             if self._failure is None:
                 await self.flush(lambda _: None)
-                await trio.to_thread.run_sync(self._files.stop)
+                async with self._changing:
+                    await trio.to_thread.run_sync(self._files.stop)
             self._cache.forget(self._tail)
             self._files.close()
             self._failure = StorageError("the log is closed")

@@ -257,6 +257,49 @@ class OffsetForLeaderEpochResult(Response, frozen=True):
     throttle_time_ms: int = 0
 
 
+class DeleteRecordsPartition(Part, frozen=True):
+    """Where one partition is to begin; -1 for its high watermark."""
+
+    index: PartitionIndex
+    offset: int
+
+
+class DeleteRecordsTopic(Part, frozen=True):
+    """Where the partitions of one topic are to begin."""
+
+    name: TopicName
+    partitions: tuple[DeleteRecordsPartition, ...]
+
+
+class DeleteRecords(Request, frozen=True):
+    """Lets go of records below an offset."""
+
+    topics: tuple[DeleteRecordsTopic, ...]
+    timeout_ms: int
+
+
+class DeletedRecords(Part, frozen=True):
+    """Where one partition begins now."""
+
+    index: PartitionIndex
+    low_watermark: int = -1
+    error: ErrorCode = ErrorCode.NONE
+
+
+class DeletedRecordsTopic(Part, frozen=True):
+    """Where the partitions of one topic begin now."""
+
+    name: TopicName
+    partitions: tuple[DeletedRecords, ...]
+
+
+class DeleteRecordsResult(Response, frozen=True):
+    """Answer to DeleteRecords."""
+
+    topics: tuple[DeletedRecordsTopic, ...]
+    throttle_time_ms: int = 0
+
+
 class InitProducerId(Request, frozen=True):
     """Asks for a producer id, or for the next epoch of the one it has."""
 

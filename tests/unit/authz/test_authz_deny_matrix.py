@@ -46,6 +46,11 @@ SAMPLES: list[tuple[wire.Request, ErrorCode | None, set[tuple[ResourceKind, Erro
         None,
         {(ResourceKind.TOPIC, TOPIC)},
     ),
+    (
+        wire.DeleteRecords((wire.DeleteRecordsTopic(HIDDEN, ()),), 1000),
+        None,
+        {(ResourceKind.TOPIC, TOPIC)},
+    ),
     (wire.InitProducerId(None, 1000), CLUSTER, set()),
     (wire.InitProducerId(HIDDEN, 1000), TRANSACTION, set()),
     (wire.InitProducerId("", 1000), TRANSACTION, set()),

@@ -19,7 +19,7 @@ from appliance.broker.node import BrokerNode, BrokerSettings
 from appliance.broker.pending import Pending
 from appliance.coordination.commands import Endpoint
 from appliance.errors import RequestError, StorageError
-from appliance.ports import HardState, Slice
+from appliance.ports import HardState, SegmentInfo, Slice
 from appliance.types import (
     ClusterId,
     Entry,
@@ -77,6 +77,12 @@ class Entropy:
         return self.counter.to_bytes(8, "big").rjust(count, b"\x01")[-count:]
 
 
+def max_time_ms(entry):
+    if entry.header.kind is not EntryKind.BATCH:
+        return -1
+    return read_header(memoryview(entry.payload)).max_timestamp_ms
+
+
 class Disk:
     """What is durable."""
 
@@ -98,6 +104,7 @@ class Log:
         self.staged = []
         self.flushing = False
         self.closed = False
+        self.start_offset = Offset(0)
 
     def _all(self):
         return [*self.entries_held, *self.staged]
@@ -118,10 +125,6 @@ class Log:
         return Index(1)
 
     @property
-    def start_offset(self):
-        return Offset(0)
-
-    @property
     def end_offset(self):
         every = self._all()
         return every[-1].header.next_offset if every else Offset(0)
@@ -131,6 +134,28 @@ class Log:
         for entry in self._all():
             table.setdefault(entry.header.term, entry.header.base_offset)
         return tuple(table.items())
+
+    def segments(self):
+        """Two entries a file; the last one is written, those below the start are gone."""
+        held = self._all()
+        return tuple(
+            SegmentInfo(
+                pair[0].header.index,
+                pair[0].header.base_offset,
+                pair[-1].header.next_offset,
+                sum(entry.header.payload_bytes for entry in pair),
+                max(map(max_time_ms, pair)),
+            )
+            for pair in (held[at : at + 2] for at in range(0, len(held), 2))
+            if pair[-1].header.next_offset > self.start_offset or pair[-1] is held[-1]
+        )
+
+    def limit_segments(self, *, max_bytes, max_ms):
+        self.limits = (max_bytes, max_ms)
+
+    async def raise_start(self, offset, *, applied=None):
+        await trio.lowlevel.checkpoint()
+        self.start_offset = max(self.start_offset, offset)
 
     def append(self, entries):
         if self.closed:
@@ -373,6 +398,7 @@ def world():
         produce_request=produce_request,
         fetch_request=fetch_request,
         RequestError=RequestError,
+        sleep=trio.sleep,
     )
 
 

@@ -68,8 +68,9 @@ def test_settings_that_are_honoured(name, value):
     ("min.insync.replicas", "2"),
     ("unclean.leader.election.enable", "true"),
     ("cleanup.policy", "compact"),
-    ("retention.ms", "1000"),
+    ("retention.ms", "-2"),
     ("segment.bytes", "1000000"),
+    ("segment.ms", "0"),
     ("no.such.setting", "1"),
 ])  # fmt: skip
 def test_settings_that_would_be_ignored_are_refused_by_name(name, value):
@@ -89,7 +90,7 @@ def test_settings_mean_what_they_say():
     ({"partition_count": 0}, ErrorCode.INVALID_PARTITIONS),
     ({"partition_count": 1001}, ErrorCode.INVALID_PARTITIONS),
     ({"replication_factor": 3}, ErrorCode.INVALID_REPLICATION_FACTOR),
-    ({"settings": (("retention.ms", "5"),)}, ErrorCode.INVALID_CONFIG),
+    ({"settings": (("retention.ms", "-5"),)}, ErrorCode.INVALID_CONFIG),
     ({"assignments": ((0, (1,)),)}, ErrorCode.NONE),
     ({"assignments": ((0, (2,)),)}, ErrorCode.INVALID_REPLICA_ASSIGNMENT),
     ({"assignments": ((0, (1,)),), "partition_count": 1}, ErrorCode.INVALID_REQUEST),
