@@ -340,6 +340,16 @@ class PosixDisk:
         except OSError as error:
             raise _failed(f"remove {name}", error) from None
 
+    def settle(self) -> None:
+        """See `Disk.settle`."""
+        try:
+            for entry in self._root.iterdir():
+                if entry.is_dir():
+                    _sync_directory(entry)
+            _sync_directory(self._root)
+        except OSError as error:
+            raise _failed(f"sync {self._root}", error) from None
+
     def lock(self) -> None:
         """See `Disk.lock`."""
         descriptor = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -84,6 +84,13 @@ class Disk(Protocol):
         """Removes a file, or a directory with its files, durably; nothing if it is not there."""
         ...
 
+    def settle(self) -> None:
+        """Makes every name durable.
+
+        A process before this one may have been killed between a change and its sync.
+        """
+        ...
+
     def lock(self) -> None:
         """Takes the directory for this process; raises DirectoryInUse."""
         ...

@@ -152,6 +152,7 @@ def open_journal(
     if reader.tail.frame == NO_FRAME or reader.frames_seem_to_follow(end):
         raise DamageDetected(f"file {place.file} cannot be read, and what cannot was durable")
     keep_aside(file, reader.tail.position, lambda torn: disk.replace(f"{name}.torn", torn))
+    reader.settle(0)
     writer = SegmentWriter(file, place=place, key=key, tail=reader.tail, entropy=entropy)
     return FileJournal(file, writer, reader)
 

@@ -150,6 +150,7 @@ class NodeDirectory:
             raise ConfigurationError(f"{disk} holds no node; make one with `node create`")
         disk.lock()
         try:
+            disk.settle()
             identity = identity_in(document)
             key = await keys.unwrap(identity.key_place(), identity.wrapped)
             check_commitment(key, identity.key_place(), identity.commitment)

@@ -4,7 +4,8 @@
 2. The active file is read from its beginning, which also makes its index.
 3. What cannot be read there is damage if the journal's mark or a later frame proves that it was
    durable; anything else is a torn tail, kept aside and cut.
-4. Writing goes on in a new extent.
+4. What remains and no mark attests is made durable: after a kill it may be in memory only.
+5. Writing goes on in a new extent.
 """
 
 import msgspec
@@ -50,6 +51,7 @@ def recover(files: LogFiles, disk: Disk, torn_name: str, *, durable_end: int) ->
         before = reader.tail
     reader.judge_tail(end, durable_end)
     keep_aside(active.file, reader.tail.position, lambda torn: disk.replace(torn_name, torn))
+    reader.settle(durable_end)
     active.begin_writing(reader.tail)
     return replay.found()
 

@@ -7,6 +7,8 @@ Rules (DESIGN section 5):
   after the sync, and each frame names the last frame of the flush before it.
 - A scan stops at the first frame that cannot be read. What a later frame or a mark proves durable
   is damage; anything else is a torn tail, which is kept aside and cut.
+- What a scan can read and nothing proves durable is written again before anything rests on it: the
+  process before may have been killed ahead of its sync, or its sync may have failed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -192,11 +194,17 @@ class SegmentReader:
         The last value of `tail` then says where reading stopped.
         """
         self.tail = start
+        self._last_flush = start.position
         self._reader = self._extents.get(start.next_extent - 1)
+        durable = NO_FRAME
         while self.tail.position < end:
+            begin = self.tail.position
             frame = self._next(end)
             if frame is None:
                 return
+            if frame.preamble.durable != durable:
+                durable = frame.preamble.durable
+                self._last_flush = begin
             yield frame
 
     def _next(self, end: int) -> Frame | None:
@@ -275,6 +283,20 @@ class SegmentReader:
                 return False
             position += header.frame_bytes
         return True
+
+    def settle(self, durable_end: int) -> None:
+        """Makes the last flush that was scanned durable; every one before it is proven to be.
+
+        Syncing would not do: where a sync has failed, pages that never reached the disk are read
+        back from memory, and the next sync succeeds. The same bytes go where they are.
+
+        Args:
+            durable_end: the length that the journal's mark attests, 0 if there is none.
+        """
+        start, end = self._last_flush, self.tail.position
+        if end > durable_end:
+            self._file.write(start, self._read(start, end - start))
+            self._file.sync()
 
     def _read(self, position: int, count: int) -> bytearray:
         buffer = bytearray(count)

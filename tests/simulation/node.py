@@ -1,0 +1,234 @@
+"""One node on a simulated machine: driven, photographed, crashed, opened and held to account.
+
+Every step of the disk can be photographed together with the ledger of that moment. What a machine
+that starts from the photograph holds must be one of the things that the ledger allows.
+"""
+
+import contextlib
+import random
+from dataclasses import replace
+from uuid import UUID
+
+from appliance.ports import HardState
+from appliance.storage import log as log_module
+from appliance.storage.node import NodeDirectory
+from appliance.types import (
+    ClusterId,
+    Entry,
+    EntryHeader,
+    EntryKind,
+    Index,
+    KeyDomainId,
+    NodeId,
+    Offset,
+    PartitionId,
+    Position,
+    Term,
+    TimestampMs,
+)
+
+from .disk import Image, SimulatedDisk
+from .keys import SeededEntropy, SeededKeys
+from .ledger import Fact, Ledger, View
+
+CLUSTER = ClusterId(UUID(int=11))
+DOMAIN = KeyDomainId(UUID(int=12))
+PARTITION = PartitionId(UUID(int=13))
+AUDIT = PartitionId(UUID(int=14))
+SEGMENT_BYTES = 4000
+
+
+def stamp(payload, header):
+    """As a batch's base offset is written: its first 8 bytes."""
+    payload[:8] = header.base_offset.to_bytes(8, "big")
+
+
+class SimulatedNode:
+    """A node's directory with one log and one journal, and the ledger of what it promised."""
+
+    def __init__(self, seed: object) -> None:
+        """Everything follows from `seed`, entropy and keys included."""
+        self.source = random.Random(repr(seed))
+        self.keys = SeededKeys(self.source)
+        self.ledger = Ledger()
+        self.disk = SimulatedDisk()
+        self.failed = False
+
+    # --- life ----------------------------------------------------------------------------------
+
+    async def create(self) -> None:
+        self.node = await NodeDirectory.create(
+            self.disk,
+            cluster=CLUSTER,
+            node=NodeId(1),
+            domain=DOMAIN,
+            keys=self.keys,
+            entropy=SeededEntropy(self.source),
+            stamp=stamp,
+        )
+        self.log = await self.node.create_log(PARTITION, DOMAIN)
+        self.journal = await self.node.open_journal(AUDIT)
+
+    async def open(self, disk: SimulatedDisk) -> None:
+        """Goes on as a new process on `disk`, and settles what the ledger left open."""
+        disk.on_step = self.disk.on_step
+        self.disk = disk
+        self.failed = False
+        self.node = await NodeDirectory.open(
+            disk, keys=self.keys, entropy=SeededEntropy(self.source), stamp=stamp
+        )
+        self.log = await self.node.open_log(PARTITION)
+        self.journal = await self.node.open_journal(AUDIT)
+        await self._settle()
+
+    async def stop(self) -> None:
+        """As SIGTERM would end it."""
+        await self.log.close()
+        await self.journal.close()
+        await self.node.close()
+
+    async def _settle(self) -> None:
+        """Holds what was found against the ledger; from here on it is certain."""
+        found = await self.seen()
+        possible = self.ledger.possible()
+        assert any(view.explains(found) for view in possible), (
+            f"the log holds {found}, and may hold only {possible}"
+        )
+        vote = self.node.hard_state(PARTITION)
+        assert vote in (self.ledger.votes or (HardState(),)), "a vote was lost or made up"
+        records = tuple(await self.journal.read_all())
+        kept, sent = self.ledger.records, self.ledger.sent
+        assert records in [kept + sent[:count] for count in range(len(sent) + 1)], (
+            "a record of the journal was lost or made up"
+        )
+        self.ledger = Ledger(base=found, votes=(vote,), records=records)
+
+    async def seen(self) -> View:
+        """The log, read from its files."""
+        log = self.log
+        before = Index(log.first_index - 1)
+        facts = []
+        if log.last.index >= log.first_index:
+            entries = await log.entries(log.first_index, log.last.index, 1 << 40)
+            facts = [_fact(entry) for entry in entries]
+            assert [fact.index for fact in facts] == list(
+                range(log.first_index, log.last.index + 1)
+            )
+        assert log.durable == log.last.index
+        offset = facts[0].base_offset if facts else log.end_offset
+        position = Position(log.term_at(before), before)
+        return View(position, offset, log.start_offset, tuple(facts))
+
+    # --- what it is asked ----------------------------------------------------------------------
+
+    def stage(self, *bodies: bytes, term: int, records: int = 1) -> None:
+        """Appends one batch for each body."""
+        for body in bodies:
+            payload = bytes(8) + body
+            header = EntryHeader(
+                EntryKind.BATCH,
+                Index(self.log.last.index + 1),
+                Term(term),
+                TimestampMs(1_000),
+                Offset(self.log.end_offset),
+                records - 1,
+                len(payload),
+            )
+            self.log.append([Entry(header, payload)])
+            fact = Fact(
+                header.index,
+                term,
+                header.base_offset,
+                header.next_offset,
+                header.base_offset.to_bytes(8, "big") + body,
+            )
+            self.ledger = replace(self.ledger, staged=(*self.ledger.staged, fact))
+
+    async def append(self, *bodies: bytes, term: int, records: int = 1) -> None:
+        """Appends batches and waits until they are durable."""
+        self.stage(*bodies, term=term, records=records)
+        await self.log.flush(self._on_durable)
+
+    def _on_durable(self, index: Index) -> None:
+        assert not self.failed, "something was called durable after a failure"
+        self.ledger = self.ledger.durable_up_to(index)
+
+    async def truncate(self, last_kept: int) -> None:
+        await self._change(self.ledger.base.up_to(last_kept), self.log.truncate(Index(last_kept)))
+
+    async def reset(self, term: int, index: int, offset: int) -> None:
+        position = Position(Term(term), Index(index))
+        target = View(position, offset, offset)
+        await self._change(target, self.log.reset(position, Offset(offset)))
+
+    async def raise_start(self, offset: int) -> None:
+        target = replace(self.ledger.base, start_offset=max(offset, self.ledger.base.start_offset))
+        await self._change(target, self.log.raise_start(Offset(offset)))
+
+    async def _change(self, target: View, change) -> None:
+        self.ledger = replace(self.ledger, instead=target)
+        await change
+        self.ledger = replace(self.ledger, base=target, instead=None)
+
+    async def vote(self, term: int) -> None:
+        state = HardState(Term(term), NodeId(1))
+        old = self.ledger.votes or (HardState(),)
+        self.ledger = replace(self.ledger, votes=(*old, state))
+        await self.node.save_hard_state(PARTITION, state)
+        self.ledger = replace(self.ledger, votes=(state,))
+
+    async def record(self, *records: bytes) -> None:
+        self.ledger = replace(self.ledger, sent=records)
+        await self.journal.append(records)
+        kept = self.ledger.records + records
+        self.ledger = replace(self.ledger, records=kept, sent=())
+
+    async def mark(self) -> None:
+        """Journals how far the log is durable, as the node does when it goes idle."""
+        await self.node._mark()
+
+    async def rotate(self) -> None:
+        """Has the next file sealed under a newer key."""
+        self.keys.version += 1
+        await self.node.keys.advance_all([PARTITION])
+
+    async def rewrap(self) -> None:
+        """Wraps every key of the directory anew."""
+        rewrapped = await self.node.keys.rewrap(None, 100)
+        assert not rewrapped.failed
+
+
+def _fact(entry: Entry) -> Fact:
+    header = entry.header
+    return Fact(
+        header.index, header.term, header.base_offset, header.next_offset, bytes(entry.payload)
+    )
+
+
+class Photographer:
+    """Takes a photograph before a step of a disk, with the ledger of that moment."""
+
+    def __init__(self, node: SimulatedNode, wanted) -> None:
+        """`wanted` says of a step's number whether it is photographed."""
+        self._node = node
+        self._wanted = wanted
+        self.photographs: list[tuple[Image, Ledger]] = []
+        node.disk.on_step = self._look
+
+    def _look(self, action, name):
+        if self._wanted(self._node.disk.steps):
+            self.take()
+
+    def take(self) -> None:
+        self.photographs.append((self._node.disk.image(), self._node.ledger))
+
+
+@contextlib.contextmanager
+def small_segments():
+    """While this lasts, files are so small that a short story rolls often."""
+    real = log_module.MAX_SEGMENT_BYTES
+    log_module.MAX_SEGMENT_BYTES = SEGMENT_BYTES
+    try:
+        yield
+    finally:
+        log_module.MAX_SEGMENT_BYTES = real
