@@ -42,7 +42,7 @@ def consume(
         typer.Option("--key-separator", "-K", help="Print KEY, this text, VALUE."),
     ] = None,
 ) -> None:
-    """Print the values of a topic, one a line, and wait for more until interrupted.
+    """Print a topic's values, one a line, and wait for more.
 
     Order holds within a partition. A record without a value is an empty line.
     """

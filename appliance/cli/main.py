@@ -7,6 +7,7 @@ do; exit code 2 means that a setting or an option is wrong, 1 everything else.
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated
 
 import typer
 
@@ -75,7 +76,12 @@ def application(arguments: Sequence[str]) -> typer.Typer:
     )
 
     @app.callback()
-    def describe() -> None:
+    def describe(
+        version: Annotated[
+            bool,
+            typer.Option("--version", is_eager=True, callback=_version, help="Show the version."),
+        ] = False,
+    ) -> None:
         """A hardened message broker: sealed storage, mutual TLS, one gate, Kafka clients."""
 
     asked = arguments[0] if arguments else ""
@@ -83,6 +89,14 @@ def application(arguments: Sequence[str]) -> typer.Typer:
         if asked == noun or asked not in NOUNS:
             register(app)
     return app
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"memorystreamer {version('memorystreamer')}")
+        raise typer.Exit
 
 
 def main() -> None:

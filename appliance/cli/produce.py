@@ -50,7 +50,7 @@ def produce(
         int, typer.Option("--linger-ms", min=0, max=60_000, help="or after this time.")
     ] = 5,
 ) -> None:
-    """Send each line of stdin as one record; done when all are durable.
+    """Send lines of stdin as records; done when all are durable.
 
     An empty line is a record too. Lines with a key go to the partition of their key.
     """

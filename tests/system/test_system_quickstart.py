@@ -115,7 +115,8 @@ def test_a_life_on_a_local_keystore(fresh, passphrase, tmp_path):
     said = fresh.program.says("ended by signal 9", fresh.program.errors)
     assert "memorystreamer node run --config" in said
     assert not (fresh.node / "pid").exists()
-    assert fresh.running
+    # A terminal that is closed ends it as well as Ctrl-C.
+    assert fresh.program.stop(signal.SIGHUP)[0] == 0
 
 
 # --- refusals -------------------------------------------------------------------------------------

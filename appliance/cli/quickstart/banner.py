@@ -3,6 +3,7 @@
 import shlex
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from appliance.cli.quickstart.layout import Layout
@@ -11,7 +12,8 @@ from appliance.cli.quickstart.layout import Layout
 def step(doing: str) -> None:
     """Tells a person who waits what is being done; nothing where nobody watches."""
     if sys.stderr.isatty():
-        print(f"memorystreamer: {doing} ...", file=sys.stderr, flush=True)
+        with suppress(OSError):  # the terminal may be what has just gone
+            print(f"memorystreamer: {doing} ...", file=sys.stderr, flush=True)
 
 
 def show(layout: Layout, *, trial_keys: bool) -> None:
@@ -57,7 +59,10 @@ def _command() -> str:
 
 def cautions(*, trial_keys: bool) -> list[str]:
     """What must not be taken into production as it is."""
-    lines = ["For trying out: the authority's key lies in certs/ca, topics are made on first use."]
+    lines = [
+        "Ctrl-C stops it; started again on the same directory, it has every record.",
+        "For trying out: the authority's key lies in certs/ca, topics are made on first use.",
+    ]
     if shutil.which("kcat") is None:
         lines.insert(0, "kcat is not installed here: `apt-get install kcat`, or use our commands.")
     if trial_keys:

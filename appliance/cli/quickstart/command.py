@@ -2,7 +2,8 @@
 
 Steps: (1) look at ports and folders; (2) authority, certificates, policy; (3) the key provider;
 (4) the node's configuration and, once, its data directory; (5) the node; (6) profiles, banner and
-the `ready` line. On SIGTERM or Ctrl-C the nodes stop before their keys do.
+the `ready` line. On SIGTERM, on Ctrl-C and when its terminal is closed, the nodes stop before their
+keys do.
 """
 
 import signal
@@ -75,7 +76,7 @@ def quickstart(
         str, typer.Option("--log-level", help="Of nodes: debug, info, warning or error.")
     ] = "warning",
 ) -> None:
-    """Start a secured appliance on this machine, making what is missing."""
+    """Start a secured appliance here, making what is missing."""
     if log_level not in LEVELS:
         raise ConfigurationError(f"--log-level: choose one of {', '.join(LEVELS)}")
     if nodes != 1:
@@ -99,12 +100,13 @@ async def _run(options: Options) -> int:
     code = 0
     with (
         options.layout.claimed(1),
-        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
+        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
     ):
         async with trio.open_nursery() as nursery:
 
             async def stop_on_signal() -> None:
                 async for _ in signals:
+                    banner.step("stopping")
                     nursery.cancel_scope.cancel()
 
             nursery.start_soon(stop_on_signal)
