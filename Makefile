@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test install lint unit system bench fuzz lock clean help
+.PHONY: run test install lint unit system simulate mutants bench fuzz lock clean help
 
 help:            ## what each target does
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -30,10 +30,16 @@ lint: install    ## ruff, mypy, import contracts, bandit
 	$(BIN)/bandit --quiet --severity-level medium --recursive --configfile pyproject.toml appliance certs-tooling
 
 unit: install    ## tests without processes of their own
-	$(BIN)/pytest -q tests/unit
+	$(BIN)/pytest -q tests/unit tests/simulation
 
 system: install  ## tests that start the appliance and talk to it with real clients
 	$(BIN)/pytest -q tests/system
+
+simulate: install  ## the cluster under faults, seed by seed (ARGS='--tier core --seeds 500')
+	$(BIN)/python tests/simulation/simulate.py $(ARGS)
+
+mutants: install  ## deliberate bugs, and the checker that catches each (ARGS='NAME ...')
+	$(BIN)/python tests/simulation/mutants.py $(ARGS)
 
 bench: install   ## this machine's limits, the appliance, and their ratios
 	$(BIN)/python bench/run.py $(ARGS)

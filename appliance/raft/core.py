@@ -28,7 +28,7 @@ from appliance.raft import (
 )
 from appliance.raft import receive as reception
 from appliance.raft.configuration import Configuration
-from appliance.raft.messages import PeerMessage
+from appliance.raft.messages import PeerMessage, SnapshotOffer
 from appliance.raft.outbox import Outbox
 from appliance.raft.ready import (
     HandingOver,
@@ -109,6 +109,11 @@ class Core:
     def configuration(self) -> Configuration:
         """The configuration in force."""
         return self._state.configuration
+
+    @property
+    def installing(self) -> SnapshotOffer | None:
+        """The snapshot that the shell is to install, until it says how that went."""
+        return self._state.installing
 
     @property
     def damaged(self) -> bool:

@@ -36,7 +36,7 @@ from appliance.raft.messages import (
 )
 from appliance.raft.ready import Refusal, Role
 from appliance.raft.state import State
-from appliance.types import NodeId, Term
+from appliance.types import Index, NodeId, Term
 
 
 def receive(s: State, m: PeerMessage) -> Refusal | None:
@@ -108,7 +108,7 @@ def outdated(s: State, sender: NodeId) -> None:
             sender=s.node,
             to=sender,
             term=s.term,
-            match=s.log.base.index,
+            match=Index(0),
             commit=s.commit,
             incarnation=s.incarnation,
         )

@@ -26,12 +26,14 @@ def append(
 
 def feed_all(s: State, leading: Leading) -> None:
     """Gives every member what it lacks, as far as its window allows."""
+    last = s.log.last.index
     for node, progress in leading.progress.items():
-        if progress.may_send:
-            feed(s, leading, node, progress)
+        behind = progress.next <= last or progress.commit_told < s.commit
+        if behind or progress.mode is not Mode.REPLICATE:
+            feed(s, node, progress)
 
 
-def feed(s: State, leading: Leading, node: NodeId, progress: Progress) -> None:
+def feed(s: State, node: NodeId, progress: Progress) -> None:
     """Gives one member what it lacks, as far as its window allows."""
     base, last = s.log.base.index, s.log.last.index
     while progress.may_send:

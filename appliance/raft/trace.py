@@ -34,6 +34,7 @@ class Trace:
         """Takes where lines go."""
         self._write = write
         self._state: State | None = None
+        self._headed = False
 
     def begin(self, state: State) -> None:
         """A core has been made."""
@@ -43,12 +44,13 @@ class Trace:
     def told(self, text: str) -> None:
         """Something happened to the core."""
         s = self._state
+        self._headed = True
         if s is not None:
             self._write(f"{s.node} {s.role.name.lower()} {s.term}: {text}")
 
     def explain(self, text: str) -> None:
         """Why the core decided as it did."""
-        self._write(f"    because it {text}" if text[0].islower() else f"    because {text}")
+        self._write(f"    because it {text}")
 
     def message(self, message: Message) -> None:
         """A message has come."""
@@ -72,8 +74,12 @@ class Trace:
 
     def ready(self, ready: Ready) -> None:
         """What came of it."""
-        for line in outputs(ready):
+        lines = outputs(ready)
+        if lines and not self._headed:
+            self.told("time has passed")
+        for line in lines:
             self._write(f"    {line}")
+        self._headed = False
 
 
 def outputs(ready: Ready) -> list[str]:

@@ -1,0 +1,197 @@
+"""What goes wrong in one run, drawn from its seed; after that, everything is made good."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from cores.group import Group
+from cores.member import Member
+
+from appliance.limits import RAFT_ELECTION_TICKS_MAX
+from appliance.raft.ready import Refused, Role
+
+
+class Nemesis:
+    """Strikes now and then until told to stop."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._world = group.world
+        self._over = False
+        dice = self._world.random
+        self._pace_ms = dice.choice((80, 200, 500))
+        self._acts: tuple[Callable[[], None], ...] = (
+            self._crash,
+            self._crash,
+            self._pause,
+            self._jump,
+            self._jump,
+            self._jump,
+            self._compact,
+            self._isolate_leader,
+            self._partition,
+            self._partition,
+            self._one_way,
+            self._clog,
+            self._weather,
+            self._slow_disk,
+            self._compact,
+            self._compact,
+            self._power_cut,
+            self._crash_leader,
+            self._rot,
+            self._isolate_leader,
+        )
+        for member in group.members.values():
+            self.drift(member)
+        self._weather()
+        self._next()
+
+    def drift(self, member: Member) -> None:
+        """Clocks do not agree."""
+        member.drift = 0.9 + self._world.random.random() * 0.2
+        self._world.faults["clock drift"] += 1
+
+    def _next(self) -> None:
+        if not self._over:
+            self._world.after(self._world.random.random() * 2 * self._pace_ms, self._strike)
+
+    def _strike(self) -> None:
+        if self._over:
+            return
+        self._world.random.choice(self._acts)()
+        self._next()
+
+    def _some(self) -> Member:
+        return self._world.random.choice(list(self._group.members.values()))
+
+    def _crash(self) -> None:
+        self._down(self._some())
+
+    def _crash_leader(self) -> None:
+        leader = self._group.leader()
+        if leader is not None:
+            self._down(leader)
+
+    def _down(self, member: Member) -> None:
+        if member.up:
+            self._world.faults["crashes"] += 1
+            member.crash()
+            back_ms = self._world.random.random() * 800
+            self._world.after(back_ms, partial(self._up, member))
+
+    def _up(self, member: Member) -> None:
+        if not member.up:
+            self._world.faults["restarts"] += 1
+            member.start()
+
+    def _rot(self) -> None:
+        """A log loses its end, on one member at a time: more than a minority cannot be borne."""
+        member = self._some()
+        if member.up and self._group.whole and self._group.fewest_voters > 2:
+            member.rot = True
+            self._down(member)
+
+    def _power_cut(self) -> None:
+        if self._world.random.random() < 0.3:
+            self._world.faults["whole power cuts"] += 1
+            for member in list(self._group.members.values()):
+                self._down(member)
+
+    def _pause(self) -> None:
+        member = self._some()
+        if member.up and not member.paused:
+            self._world.faults["pauses"] += 1
+            member.paused = True
+            self._world.after(self._world.random.random() * 1500, member.resume)
+
+    def _jump(self) -> None:
+        """Clocks jump ahead: many time-outs end at once, and rivals stand against each other."""
+        dice = self._world.random
+        members = [m for m in self._group.members.values() if m.up and not m.paused]
+        self._world.faults["clock jumps"] += 1
+        for member in dice.sample(members, dice.randint(0, len(members))):
+            if member.core.role is not Role.LEADER:
+                member.core.tick(RAFT_ELECTION_TICKS_MAX)
+                member.drain()
+
+    def _partition(self) -> None:
+        dice = self._world.random
+        nodes = sorted(self._group.members)
+        side = set(dice.sample(nodes, dice.randint(1, len(nodes) - 1)))
+        self._split(side, nodes)
+
+    def _isolate_leader(self) -> None:
+        leader = self._group.leader()
+        if leader is not None:
+            self._split({leader.node}, sorted(self._group.members))
+            if self._world.random.random() < 0.5:
+                self._jump()
+
+    def _split(self, side: set[int], nodes: list[int]) -> None:
+        self._world.say(f"PARTITION {sorted(side)} from the rest")
+        self._world.faults["partitions"] += 1
+        pairs = [(a, b) for a in nodes for b in nodes if (a in side) != (b in side)]
+        self._cut(pairs)
+
+    def _one_way(self) -> None:
+        self._world.faults["one-way partitions"] += 1
+        node = self._some().node
+        others = [n for n in sorted(self._group.members) if n != node]
+        inward = self._world.random.random() < 0.5
+        self._cut([(o, node) if inward else (node, o) for o in others])
+
+    def _cut(self, pairs: list[tuple[int, int]]) -> None:
+        cut = self._group.network.cut
+        cut.update(pairs)
+        back_ms = self._world.random.random() * 1200
+        self._world.after(back_ms, partial(cut.difference_update, pairs))
+
+    def _clog(self) -> None:
+        self._world.faults["clogs"] += 1
+        a, b = self._world.random.sample(sorted(self._group.members), 2)
+        self._group.network.clog(a, b)
+        back_ms = self._world.random.random() * 1200
+        self._world.after(back_ms, partial(self._group.network.unclog, a, b))
+
+    def _weather(self) -> None:
+        dice, network = self._world.random, self._group.network
+        network.loss = dice.choice((0.0, 0.0, 0.02, 0.1, 0.3))
+        network.duplication = dice.choice((0.0, 0.0, 0.05, 0.5))
+        network.slow = dice.choice((0.0, 0.05, 0.3))
+
+    def _slow_disk(self) -> None:
+        self._world.faults["slow disks"] += 1
+        self._some().sync_ms = self._world.random.choice((0.5, 2.0, 20.0, 120.0))
+
+    def _compact(self) -> None:
+        member = self._some()
+        if member.up and not member.paused:
+            member.compact(member.applied - self._world.random.choice((0, 0, 3, 20)))
+
+    def _last_blow(self) -> None:
+        """A leader hands over to somebody who is down, and will be for a while."""
+        leader = self._group.leader()
+        if leader is None or leader.paused:
+            return
+        to = self._world.random.choice(sorted(leader.core.configuration.voters))
+        if to == leader.node:
+            return
+        target = self._group.members[to]
+        if target.up:
+            target.crash()
+        with suppress(Refused):
+            leader.core.transfer_leadership(to)
+            leader.drain()
+
+    def end(self) -> None:
+        """All faults stop; what is down comes up."""
+        self._last_blow()
+        self._over = True
+        self._world.say("ALL FAULTS END")
+        self._group.network.heal()
+        for member in self._group.members.values():
+            member.sync_ms = 1.0
+            if not member.up:
+                self._world.after(self._world.random.random() * 600, partial(self._up, member))
+            member.resume()

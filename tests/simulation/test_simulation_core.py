@@ -1,0 +1,62 @@
+"""A sample of `make simulate` and `make mutants`, and that a seed is all there is to a run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cores.run import run
+from mutants import CANARY, PATCHES, ROOT, hunt, names
+from simulate import TIERS, Total, seeds_of
+
+SIMULATE = Path(__file__).parent / "simulate.py"
+SAMPLE = 60
+
+
+def test_a_sample_of_seeds_holds_every_property() -> None:
+    total = seeds_of("core", range(SAMPLE))
+    assert total.failed == []
+    assert [what for what in total.never_reached(TIERS["core"]) if "property" in what] == []
+
+
+def test_a_property_that_was_never_reached_is_a_failure() -> None:
+    assert len(Total().never_reached(TIERS["core"])) > 20
+
+
+def test_the_same_seed_gives_the_same_trace_in_another_process() -> None:
+    """To the letter, whatever strings hash to there."""
+    hashes = set()
+    for hash_seed in ("1", "2"):
+        found = subprocess.run(
+            [sys.executable, str(SIMULATE), "--tier", "core", "--replay", "11"],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        hashes.add(next(line for line in found.stdout.split("\n") if "trace hash" in line))
+    assert hashes == {f"trace hash {run(11, traced=True).trace_hash}"}
+
+
+def test_the_trace_does_not_change_what_happens() -> None:
+    plain, traced = run(12), run(12, traced=True)
+    assert (plain.faults, plain.reached) == (traced.faults, traced.reached)
+
+
+def test_there_are_deliberate_bugs_and_each_still_applies(tmp_path: Path) -> None:
+    assert len(names()) >= 30
+    (tmp_path / "appliance").symlink_to(ROOT / "appliance")
+    for name in (*names(), CANARY):
+        patch = (PATCHES / f"{name}.patch").read_text()
+        for line in patch.splitlines():
+            if line.startswith("--- a/"):
+                source = (tmp_path / line[6:]).read_text()
+        removed = [line[1:] for line in patch.splitlines() if line[:1] == "-" and line[:3] != "---"]
+        assert all(line in source for line in removed), name
+
+
+@pytest.mark.parametrize("name", [CANARY, "follower-skips-fsync", "vote-before-durable"])
+def test_a_deliberate_bug_is_caught_by_a_checker(name: str) -> None:
+    verdict = hunt(name, seeds=20)
+    assert verdict.caught, verdict.text
