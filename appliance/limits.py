@@ -97,6 +97,8 @@ INDEX_STRIDE_BYTES = 64 * KIB
 MAX_DOCUMENT_BYTES = 8 * MIB
 """A manifest, an index or an identity, sealed."""
 MAX_WRAPPED_KEY_BYTES = 4 * KIB
+MAX_JOURNAL_BYTES = 4 * MIB
+"""The node journal is begun anew at a start that finds it larger."""
 MAX_JOURNAL_RECORD_BYTES = 256 * KIB
 MARK_AFTER_IDLE_MS = 50
 MARK_AT_LEAST_EVERY_MS = 1_000

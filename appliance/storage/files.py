@@ -23,7 +23,8 @@ from appliance.storage.disk import Disk
 from appliance.storage.epochs import Epoch, EpochTable
 from appliance.storage.logfile import END_OF_INDEXES, LogFile
 from appliance.storage.manifest import EpochKey, FileEntry, Manifest, ManifestStore
-from appliance.types import ClusterId, Index, Offset, PartitionId
+from appliance.storage.marks import MarkRecord
+from appliance.types import ClusterId, Index, Offset, PartitionId, Position
 
 
 class LogFiles:
@@ -102,6 +103,18 @@ class LogFiles:
         while start > 0 and beyond(files[start]):
             start -= 1
         return iter(files[start:])
+
+    def mark(self, last: Position) -> MarkRecord:
+        """How far the log is durable, whose last entry that is not void is at `last`."""
+        active = self.active
+        return MarkRecord(
+            self._partition,
+            self._manifest.sequence,
+            active.entry.file,
+            active.writer.durable,
+            active.end,
+            last,
+        )
 
     def segments(self, end: Offset) -> tuple[SegmentInfo, ...]:
         """Every file, up to the next offset `end`."""

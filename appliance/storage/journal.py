@@ -57,6 +57,16 @@ class FileJournal:
         """Length of what has been written."""
         return self._writer.position
 
+    @property
+    def durable_records(self) -> int:
+        """How many records have become durable since it was opened."""
+        return self._durable
+
+    @property
+    def accepted_records(self) -> int:
+        """How many records have been taken since it was opened, durable or not."""
+        return self._accepted
+
     async def append(self, records: Sequence[bytes]) -> None:
         """Returns when the records are durable; concurrent calls share one sync."""
         for record in records:

@@ -34,6 +34,7 @@ from appliance.storage.epochs import Epoch, EpochTable
 from appliance.storage.files import LogFiles
 from appliance.storage.layout import Stamp
 from appliance.storage.logfile import END_OF_INDEXES, LogFile
+from appliance.storage.marks import MarkRecord
 from appliance.storage.reading import Collected, find_batch_at_time, read_batches, read_entries
 from appliance.storage.recovery import Recovered
 from appliance.storage.segment import Flush
@@ -127,6 +128,11 @@ class SealedLog:
     def _written_offset(self) -> Offset:
         """The next offset after what was given to the disk."""
         return self._staged[0].header.base_offset if self._staged else self._end_offset
+
+    def mark(self) -> MarkRecord:
+        """How far the log is durable now, for the node's journal."""
+        term = self._epochs.term_at(self._written)
+        return self._files.mark(Position(Term(term or 0), self._written))
 
     @property
     def busy(self) -> bool:

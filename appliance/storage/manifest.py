@@ -5,6 +5,7 @@ what it names and is not there, or ends in another tag, is damage (DESIGN sectio
 has one data key, and each file is sealed under the epoch that was the newest when it began.
 """
 
+from collections.abc import Callable
 from uuid import UUID
 
 import msgspec
@@ -60,7 +61,8 @@ class Manifest(msgspec.Struct, frozen=True):
 
     `keys` are in order of their epochs; new files are sealed under the last. `epoch_table` has the
     runs of terms up to where the active file begins, from the one that holds the position before
-    the first file on. `start_offset` may lie within the first file.
+    the first file on. `start_offset` may lie within the first file. `journal` is the sequence that
+    the node's journal had reached: one that is found with a smaller one was rolled back.
     """
 
     sequence: int
@@ -69,6 +71,7 @@ class Manifest(msgspec.Struct, frozen=True):
     files: tuple[FileEntry, ...]
     epoch_table: tuple[Epoch, ...]
     start_offset: Offset
+    journal: int = 0
 
     @property
     def newest(self) -> EpochKey:
@@ -92,27 +95,46 @@ _decoder = msgspec.msgpack.Decoder(Manifest)
 class ManifestStore:
     """Reads and replaces the manifests of one node, under the cluster's data key."""
 
-    def __init__(self, disk: Disk, *, cluster: ClusterId, key: SecretKey, entropy: Entropy) -> None:
-        """`key` is the node's data key of the cluster's domain."""
+    def __init__(
+        self,
+        disk: Disk,
+        *,
+        cluster: ClusterId,
+        key: SecretKey,
+        entropy: Entropy,
+        journal: Callable[[], int],
+    ) -> None:
+        """`key` is the node's data key of the cluster's domain.
+
+        `journal` gives the sequence up to which the node's journal is durable.
+        """
+        self._journal = journal
         self._disk = disk
         self._cluster = cluster
         self._key = key
         self._entropy = entropy
 
     def read(self, partition: PartitionId) -> Manifest:
-        """Blocks. Raises DamageDetected if there is none, or it was changed."""
+        """Blocks. Raises DamageDetected: it is missing, was changed, or the journal is older."""
         document = self._disk.read(_name(partition), MAX_DOCUMENT_BYTES)
         if document is None:
             raise DamageDetected(f"partition {partition} has no manifest")
         place, key = self._sealing(partition)
         try:
-            return _decoder.decode(open_document(document, place=place, key=key))
+            manifest = _decoder.decode(open_document(document, place=place, key=key))
         except msgspec.MsgspecError:
             raise DamageDetected(f"partition {partition}: the manifest is malformed") from None
+        if manifest.journal > self._journal():
+            raise DamageDetected(
+                f"the node journal was rolled back: the manifest of partition {partition} knows "
+                "a later one; this node must not return under its id"
+            )
+        return manifest
 
     def replace(self, partition: PartitionId, manifest: Manifest) -> None:
         """Blocks until the new manifest is durable."""
         place, key = self._sealing(partition)
+        manifest = msgspec.structs.replace(manifest, journal=self._journal())
         content = msgspec.msgpack.encode(manifest)
         document = seal_document(content, clear=b"", place=place, key=key, entropy=self._entropy)
         self._disk.replace(_name(partition), document)

@@ -1,15 +1,17 @@
 """What the node journal remembers: votes, and marks that say how much of each log was durable.
 
 A mark is written after the sync that it attests. So a log that ends before its mark has lost what
-was durable, and is damaged, not torn (DESIGN section 5).
+was durable, and is damaged, not torn (DESIGN section 5). Journal and manifests carry each other's
+sequence, so that either of them, rolled back alone, is named.
 """
 
 from uuid import UUID
 
 import msgspec
 
+from appliance.crypto.sealed import FrameRef
 from appliance.errors import DamageDetected
-from appliance.types import NodeId, PartitionId, Term
+from appliance.types import NodeId, PartitionId, Position, Term
 
 
 class VoteRecord(msgspec.Struct, frozen=True, tag="vote"):
@@ -21,11 +23,24 @@ class VoteRecord(msgspec.Struct, frozen=True, tag="vote"):
 
 
 class MarkRecord(msgspec.Struct, frozen=True, tag="mark"):
-    """The length up to which a log's active file is durable."""
+    """How far a log is durable: in which file, up to which frame and entry.
+
+    `manifest` is the sequence of the manifest in force: one that is found with a smaller one was
+    rolled back. `position` is of the last entry that is not void.
+    """
 
     partition: PartitionId
+    manifest: int
     file: UUID
+    frame: FrameRef
     length: int
+    position: Position
+
+
+class SequenceRecord(msgspec.Struct, frozen=True, tag="sequence"):
+    """How many records this journal and those before it had held before it began."""
+
+    sequence: int
 
 
 class GoneRecord(msgspec.Struct, frozen=True, tag="gone"):
@@ -34,7 +49,8 @@ class GoneRecord(msgspec.Struct, frozen=True, tag="gone"):
     partition: PartitionId
 
 
-_decoder = msgspec.msgpack.Decoder(VoteRecord | MarkRecord | GoneRecord)
+AnyRecord = VoteRecord | MarkRecord | GoneRecord | SequenceRecord
+_decoder: msgspec.msgpack.Decoder[AnyRecord] = msgspec.msgpack.Decoder(AnyRecord)
 
 
 class Remembered:
@@ -44,13 +60,17 @@ class Remembered:
         """Begins with nothing."""
         self.votes: dict[PartitionId, VoteRecord] = {}
         self.marks: dict[PartitionId, MarkRecord] = {}
+        self.sequence = 0
+        """Of the last record of the journals that were replayed; it never falls."""
 
-    def apply(self, record: VoteRecord | MarkRecord | GoneRecord) -> bytes:
+    def apply(self, record: AnyRecord) -> bytes:
         """Takes a record in, and gives the bytes to be journalled for it."""
         if isinstance(record, VoteRecord):
             self.votes[record.partition] = record
         elif isinstance(record, MarkRecord):
             self.marks[record.partition] = record
+        elif isinstance(record, SequenceRecord):
+            self.sequence = record.sequence
         else:
             self.votes.pop(record.partition, None)
             self.marks.pop(record.partition, None)
@@ -60,10 +80,13 @@ class Remembered:
         """Takes a whole journal in; raises DamageDetected if a record is malformed."""
         for record in records:
             try:
+                self.sequence += 1
                 self.apply(_decoder.decode(record))
             except msgspec.MsgspecError:
                 raise DamageDetected("a record of the node journal is malformed") from None
 
-    def snapshot(self) -> list[bytes]:
-        """Everything, as the first records of a new journal."""
-        return [msgspec.msgpack.encode(r) for r in (*self.votes.values(), *self.marks.values())]
+    def snapshot(self, sequence: int) -> list[bytes]:
+        """Everything, as the first records of a new journal, which goes on after `sequence`."""
+        begun = SequenceRecord(sequence)
+        records = (begun, *self.votes.values(), *self.marks.values())
+        return [msgspec.msgpack.encode(record) for record in records]

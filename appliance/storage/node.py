@@ -9,6 +9,7 @@ A directory is made by an explicit act: an empty one never becomes a node by bei
 here is named by anything but a UUID.
 """
 
+import threading
 from uuid import UUID
 
 import msgspec
@@ -16,11 +17,11 @@ import trio
 
 from appliance.crypto.aead import TAG_BYTES
 from appliance.crypto.chain import GENESIS
-from appliance.crypto.keyring import check_commitment, commitment, file_key
-from appliance.crypto.sealed import FORMAT, Place, Purpose
+from appliance.crypto.keyring import check_commitment, commitment
+from appliance.crypto.sealed import FORMAT
 from appliance.errors import ConfigurationError, DamageDetected, StorageError
 from appliance.invariant import invariant
-from appliance.limits import MARK_AFTER_IDLE_MS, MAX_DOCUMENT_BYTES, MIB
+from appliance.limits import MARK_AFTER_IDLE_MS, MARK_AT_LEAST_EVERY_MS, MAX_DOCUMENT_BYTES
 from appliance.ports import (
     Entropy,
     HardState,
@@ -44,11 +45,12 @@ from appliance.storage.identity import (
     private_in,
     save_identity,
 )
-from appliance.storage.journal import FileJournal, open_journal
+from appliance.storage.journal import FileJournal
 from appliance.storage.layout import Stamp
 from appliance.storage.log import SealedLog
 from appliance.storage.manifest import FileEntry, Manifest, ManifestStore
-from appliance.storage.marks import GoneRecord, MarkRecord, Remembered, VoteRecord
+from appliance.storage.marks import GoneRecord, VoteRecord
+from appliance.storage.node_journal import JournalHome, NodeJournal
 from appliance.storage.node_keys import ControlKey, KeptWrap, NodeKeys, NodeLogs
 from appliance.storage.recovery import recover
 from appliance.types import (
@@ -63,7 +65,6 @@ from appliance.types import (
 )
 
 _JOURNALS = "journals"
-_MAX_JOURNAL_BYTES = 4 * MIB
 
 invariant(len(GENESIS) == TAG_BYTES, "a chain begins with a tag")
 
@@ -76,8 +77,8 @@ class NodeDirectory:
         disk: Disk,
         identity: Identity,
         key: SecretKey,
-        journal: FileJournal,
-        remembered: Remembered,
+        journals: JournalHome,
+        journal: NodeJournal,
         *,
         keys: KeyProvider,
         entropy: Entropy,
@@ -87,14 +88,21 @@ class NodeDirectory:
         self._disk = disk
         self._identity = identity
         self._key = key
+        self._journals = journals
         self._journal = journal
-        self._remembered = remembered
+        self._naming = threading.Lock()
         self._keys = keys
         self._entropy = entropy
         self._stamp = stamp
         self._cache = TailCache()
         self._contents = ContentsCache()
-        self._manifests = ManifestStore(disk, cluster=identity.cluster, key=key, entropy=entropy)
+        self._manifests = ManifestStore(
+            disk,
+            cluster=identity.cluster,
+            key=key,
+            entropy=entropy,
+            journal=lambda: journal.sequence,
+        )
         self._written = trio.Event()
         self._open: dict[PartitionId, tuple[SealedLog, LogFiles]] = {}
         self._locks: dict[PartitionId, trio.Lock] = {}
@@ -127,12 +135,12 @@ class NodeDirectory:
         await keys.create_domain(domain)
         fresh = await keys.new_data_key(place)
         identity = Identity(cluster, node, domain, fresh.wrapped, commitment(fresh.secret, place))
-        journal_id = UUID(bytes=entropy.random_bytes(16))
         disk.make_directory(_JOURNALS)
-        journal = _open_sealed(disk, identity, fresh.secret, journal_id, entropy)
-        save_identity(disk, identity, fresh.secret, Private(journal_id), entropy)
+        journals = JournalHome(disk, cluster, fresh.secret, entropy)
+        journal = NodeJournal.create(journals)
+        save_identity(disk, identity, fresh.secret, Private(journal.file), entropy)
         return cls(
-            disk, identity, fresh.secret, journal, Remembered(),
+            disk, identity, fresh.secret, journals, journal,
             keys=keys, entropy=entropy, stamp=stamp,
         )  # fmt: skip
 
@@ -154,13 +162,13 @@ class NodeDirectory:
             identity = identity_in(document)
             key = await keys.unwrap(identity.key_place(), identity.wrapped)
             check_commitment(key, identity.key_place(), identity.commitment)
-            journal, remembered = await _open_node_journal(disk, document, identity, key, entropy)
+            private = private_in(document, identity, key)
+            journals = JournalHome(disk, identity.cluster, key, entropy)
+            journal = await NodeJournal.open(journals, private.journal)
         except BaseException:
             disk.unlock()
             raise
-        return cls(
-            disk, identity, key, journal, remembered, keys=keys, entropy=entropy, stamp=stamp
-        )
+        return cls(disk, identity, key, journals, journal, keys=keys, entropy=entropy, stamp=stamp)
 
     @property
     def cluster(self) -> ClusterId:
@@ -205,13 +213,19 @@ class NodeDirectory:
 
     def _replace_identity_wrap(self, wrapped: WrappedKey) -> None:
         """Seals the identity anew around another wrap of the same data key. Blocks."""
-        document = self._disk.read(IDENTITY, MAX_DOCUMENT_BYTES)
-        if document is None:
-            raise DamageDetected("the identity of this directory is gone")
-        private = private_in(document, self._identity, self._key)
-        identity = msgspec.structs.replace(self._identity, wrapped=wrapped)
-        save_identity(self._disk, identity, self._key, private, self._entropy)
-        self._identity = identity
+        with self._naming:
+            document = self._disk.read(IDENTITY, MAX_DOCUMENT_BYTES)
+            if document is None:
+                raise DamageDetected("the identity of this directory is gone")
+            private = private_in(document, self._identity, self._key)
+            identity = msgspec.structs.replace(self._identity, wrapped=wrapped)
+            save_identity(self._disk, identity, self._key, private, self._entropy)
+            self._identity = identity
+
+    def _name_journal(self, file: UUID) -> None:
+        """Has the identity name another node journal. Blocks."""
+        with self._naming:
+            save_identity(self._disk, self._identity, self._key, Private(file), self._entropy)
 
     # --- logs ----------------------------------------------------------------------------------
 
@@ -276,8 +290,6 @@ class NodeDirectory:
     async def _opened(
         self, partition: PartitionId, manifest: Manifest, data_keys: dict[int, SecretKey]
     ) -> SealedLog:
-        mark = self._remembered.marks.get(partition)
-
         def open_files() -> tuple[SealedLog, LogFiles]:
             files = LogFiles(
                 self._disk,
@@ -294,7 +306,7 @@ class NodeDirectory:
                 files,
                 self._disk,
                 f"{partition}/{active}.torn",
-                durable_end=mark.length if mark is not None and mark.file == active else 0,
+                mark=self._journal.mark(partition),
             )
             log = SealedLog(
                 files,
@@ -312,7 +324,7 @@ class NodeDirectory:
         """See `ports.NodeStorage.delete_log`."""
         async with self._lock_of(partition):
             self._open.pop(partition, None)
-            await self._journal.append([self._remembered.apply(GoneRecord(partition))])
+            await self._journal.record([GoneRecord(partition)])
             await trio.to_thread.run_sync(self._disk.remove, str(partition))
         self._locks.pop(partition, None)
 
@@ -320,26 +332,17 @@ class NodeDirectory:
 
     async def open_journal(self, name: PartitionId) -> FileJournal:
         """See `ports.NodeStorage.open_journal`."""
-        place = Place(Purpose.JOURNAL, self.cluster, CONTROL, name)
-        return await trio.to_thread.run_sync(
-            lambda: open_journal(
-                self._disk,
-                f"{_JOURNALS}/{name}",
-                place=place,
-                key=file_key(self._key, place.encoded()),
-                entropy=self._entropy,
-            )
-        )
+        return await trio.to_thread.run_sync(self._journals.opened, f"{_JOURNALS}/{name}", name)
 
     def hard_state(self, partition: PartitionId) -> HardState:
         """See `ports.NodeStorage.hard_state`."""
-        record = self._remembered.votes.get(partition)
+        record = self._journal.vote(partition)
         return HardState() if record is None else HardState(record.term, record.vote)
 
     async def save_hard_state(self, partition: PartitionId, state: HardState) -> None:
         """See `ports.NodeStorage.save_hard_state`."""
         record = VoteRecord(partition, Term(state.term), state.vote)
-        await self._journal.append([self._remembered.apply(record)])
+        await self._journal.record([record])
 
     async def run(self) -> None:
         """Marks logs that have gone idle and follows rotations of keys, until cancelled."""
@@ -348,28 +351,32 @@ class NodeDirectory:
             await self._mark_idle()
 
     async def _mark_idle(self) -> None:
-        """Marks logs that have gone idle; sleeps while nothing is written."""
+        """Marks logs that have gone idle, others now and then; sleeps while nothing is written."""
+        all_marked = trio.current_time()
         while True:
             await self._written.wait()
             self._written = trio.Event()
             await trio.sleep(MARK_AFTER_IDLE_MS / 1000)
-            await self._mark()
+            too_long_ago = trio.current_time() - MARK_AT_LEAST_EVERY_MS / 1000
+            busy_too = all_marked < too_long_ago
+            await self._mark(busy_too=busy_too)
+            await self._journal.rotate_if_grown(self._name_journal)
+            all_marked = trio.current_time() if busy_too else all_marked
 
     def _note_written(self) -> None:
         self._written.set()
 
-    async def _mark(self) -> None:
+    async def _mark(self, *, busy_too: bool = True) -> None:
         """Journals how far each log is durable, where that has changed."""
         records = []
-        for partition, (log, files) in self._open.items():
-            if log.busy:
+        for partition, (log, _) in self._open.items():
+            if log.busy and not busy_too:
                 continue
-            active = files.active
-            mark = MarkRecord(partition, active.entry.file, active.end)
-            if self._remembered.marks.get(partition) != mark:
-                records.append(self._remembered.apply(mark))
+            mark = log.mark()
+            if self._journal.mark(partition) != mark:
+                records.append(mark)
         if records:
-            await self._journal.append(records)
+            await self._journal.record(records)
 
     async def close(self) -> None:
         """See `ports.NodeStorage.close`; logs are closed before."""
@@ -383,34 +390,3 @@ class NodeDirectory:
             finally:
                 self._key.wipe()
                 self._disk.unlock()
-
-
-def _open_sealed(
-    disk: Disk, identity: Identity, key: SecretKey, file: UUID, entropy: Entropy
-) -> FileJournal:
-    place = Place(Purpose.JOURNAL, identity.cluster, CONTROL, file)
-    return open_journal(
-        disk, f"node-{file}", place=place, key=file_key(key, place.encoded()), entropy=entropy
-    )
-
-
-async def _open_node_journal(
-    disk: Disk, document: bytes, identity: Identity, key: SecretKey, entropy: Entropy
-) -> tuple[FileJournal, Remembered]:
-    """The node journal that the identity names, begun anew when it has grown."""
-    private = private_in(document, identity, key)
-    name = f"node-{private.journal}"
-    if name not in disk.names("."):
-        raise DamageDetected("the node journal is gone: this node must not return under its id")
-    journal = _open_sealed(disk, identity, key, private.journal, entropy)
-    remembered = Remembered()
-    remembered.replay(await journal.read_all())
-    if journal.end <= _MAX_JOURNAL_BYTES:
-        return journal, remembered
-    fresh_id = UUID(bytes=entropy.random_bytes(16))
-    fresh = _open_sealed(disk, identity, key, fresh_id, entropy)
-    await fresh.append(remembered.snapshot())
-    save_identity(disk, identity, key, Private(fresh_id), entropy)
-    await journal.close()
-    disk.remove(name)
-    return fresh, remembered

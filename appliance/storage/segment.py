@@ -107,6 +107,11 @@ class SegmentWriter:
         return self._position
 
     @property
+    def durable(self) -> FrameRef:
+        """The last frame that is known to be durable."""
+        return self._durable
+
+    @property
     def tail(self) -> Tail:
         """Where the next flush will begin, as a reader would come to it."""
         return Tail(self._position, self._chain.tag, self._last, self._next_extent)
