@@ -37,10 +37,11 @@ from appliance.server.budget import Budgets
 from appliance.server.dialects import KafkaDialect, NativeDialect
 from appliance.server.listener import Listener
 from appliance.server.sandbox import forbid_dumps
+from appliance.server.signer import NodeSigner
 from appliance.server.tls import ServerContexts, TLSFiles
 from appliance.storage.blockfile import PosixDisk
 from appliance.storage.node import NodeDirectory
-from appliance.types import ClusterId, PartitionId
+from appliance.types import ClusterId, KeyDomainId, PartitionId
 from appliance.wire.kafka import codec as kafka
 from appliance.wire.kafka.batch import stamp
 from appliance.wire.native import codec as native
@@ -67,6 +68,8 @@ class NodeKeys(Struct, frozen=True):
 
     provider: KeyProvider
     until_sealed: Callable[[], Awaitable[None]]
+    next_sealed: Callable[[], Awaitable[KeyDomainId]] = trio.sleep_forever
+    """The next domain whose keys may not be used any more."""
 
 
 def create(config: NodeConfig, passphrase: bytes | None) -> None:
@@ -208,7 +211,9 @@ async def _open_and_serve(
                 clock=clock,
                 entropy=entropy,
                 nursery=nursery,
+                signer=NodeSigner(config.tls.certificate, config.tls.key),
             )
+            nursery.start_soon(_seal_domains, keys, broker)
             journal = await storage.open_journal(AUDIT_JOURNAL)
             try:
                 audit = AuditLog(journal, clock)
@@ -268,6 +273,14 @@ async def _serve(
         for_native.stop()
 
 
+async def _seal_domains(keys: NodeKeys, broker: BrokerNode) -> None:
+    """Closes topics whose own key is gone, or whose lease on it has ended, until cancelled."""
+    while True:
+        domain = await keys.next_sealed()
+        _log.error("a key domain is sealed: its key is gone or its lease over", domain=str(domain))
+        await broker.seal_domain(domain)
+
+
 async def _first(*events: Callable[[], Awaitable[None]]) -> None:
     """Returns when one of the waits has returned."""
 
@@ -305,7 +318,8 @@ async def _keys(
         report=control.on_keys,
     )
     await nursery.start(leased.run)
-    return NodeKeys(leased, partial(leased.until_sealed, config.node.domain))
+    until_sealed = partial(leased.until_sealed, config.node.domain)
+    return NodeKeys(leased, until_sealed, leased.next_sealed)
 
 
 def _vault(vault: VaultKeys, cluster: ClusterId) -> KeyProvider:

@@ -96,6 +96,9 @@ INDEX_STRIDE_BYTES = 64 * KIB
 """Of a log between two points of its index."""
 MAX_DOCUMENT_BYTES = 8 * MIB
 """A manifest, an index or an identity, sealed."""
+MAX_REWRAPPED_AT_ONCE = 200
+"""Keys of one request to the key provider, and of one slice of re-wrapping (DESIGN section 6)."""
+MAX_CERTIFICATE_OF_DESTRUCTION_BYTES = 64 * KIB
 MAX_WRAPPED_KEY_BYTES = 4 * KIB
 MAX_JOURNAL_BYTES = 4 * MIB
 """The node journal is begun anew at a start that finds it larger."""

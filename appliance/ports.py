@@ -207,6 +207,14 @@ class KeyCustodian(Protocol):
         ...
 
 
+class Signer(Protocol):
+    """What signs statements in this node's name."""
+
+    async def sign(self, statement: str) -> str:
+        """The signed document (`crypto.statement`). Raises RequestError when it cannot be."""
+        ...
+
+
 # --- storage --------------------------------------------------------------------------------
 
 

@@ -32,6 +32,7 @@ from appliance.wire.requests import (
     DescribeAcls,
     DescribeCluster,
     DescribeConfigs,
+    DescribeKeys,
     DescribeLogDirs,
     DescribePolicy,
     DescribeProducers,
@@ -53,6 +54,8 @@ from appliance.wire.requests import (
     Produce,
     ReplacePolicy,
     Request,
+    RewrapKeys,
+    ShredTopic,
     SyncGroup,
     UpdateFeatures,
 )
@@ -226,6 +229,17 @@ def _on_policy(action: Action) -> CatalogueEntry:
     )
 
 
+def _on_keys(*needs: Requirement) -> CatalogueEntry:
+    """A row for a request about the keys that data is sealed with."""
+    return CatalogueEntry(
+        EntryKind.NAMED,
+        ErrorCode.CLUSTER_AUTHORIZATION_FAILED,
+        ErrorCode.NOT_CONTROLLER,
+        needs=needs,
+        listeners=frozenset({"native"}),
+    )
+
+
 CATALOGUE: Final[Mapping[type[Request], CatalogueEntry]] = MappingProxyType({
     ApiVersions: CatalogueEntry(
         EntryKind.OPEN, ErrorCode.CLUSTER_AUTHORIZATION_FAILED, ErrorCode.NONE
@@ -362,5 +376,13 @@ CATALOGUE: Final[Mapping[type[Request], CatalogueEntry]] = MappingProxyType({
     UpdateFeatures: _on_cluster(Action.ALTER),
     DescribePolicy: _on_policy(Action.DESCRIBE),
     ReplacePolicy: _on_policy(Action.ALTER),
+    DescribeKeys: _on_keys(
+        _need(Action.DESCRIBE, ResourceKind.CLUSTER, narrowing.cluster_name)
+    ),
+    RewrapKeys: _on_keys(_need(Action.ALTER, ResourceKind.CLUSTER, narrowing.cluster_name)),
+    ShredTopic: _on_keys(
+        _need(Action.ALTER, ResourceKind.CLUSTER, narrowing.cluster_name),
+        _need(Action.DELETE, ResourceKind.TOPIC, narrowing.shredded_topic),
+    ),
 })  # fmt: skip
 """Every request that can be served, and what it needs."""

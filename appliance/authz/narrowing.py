@@ -17,6 +17,7 @@ from appliance.wire.requests import (
     CreateTopics,
     DeleteTopics,
     DescribeConfigs,
+    DescribeKeys,
     DescribeProducers,
     DescribeTopicPartitions,
     Fetch,
@@ -34,7 +35,9 @@ from appliance.wire.requests import (
     OffsetForLeaderEpoch,
     Produce,
     Request,
+    RewrapKeys,
     SettingsOf,
+    ShredTopic,
     SyncGroup,
 )
 
@@ -193,6 +196,16 @@ def idempotent_in(request: InitProducerId) -> str | None:
 def the_policy(_: Request) -> str:
     """The one policy."""
     return POLICY.name
+
+
+def cluster_name(_: DescribeKeys | RewrapKeys | ShredTopic) -> str:
+    """The one cluster."""
+    return CLUSTER.name
+
+
+def shredded_topic(request: ShredTopic) -> str:
+    """The topic whose records go."""
+    return request.topic
 
 
 def group_keys(request: FindCoordinator) -> Collection[str]:

@@ -30,6 +30,8 @@ from appliance.coordination.commands import (
     TopicCreated,
     TopicDeleted,
 )
+from appliance.coordination.key_commands import KeyCommand, KeysChanged, TopicKeys
+from appliance.coordination.key_domains import KeyOutcome
 from appliance.coordination.topic_changes import (
     AddPartitions,
     AlterTopic,
@@ -40,9 +42,10 @@ from appliance.errors import ErrorCode, RequestError
 from appliance.limits import PRODUCER_ID_BLOCK
 from appliance.types import NodeId, PartitionId, ProducerId, TopicId, TopicName
 
-_Command = CatalogCommand | TopicChange
-_Outcome = Outcome | TopicChanged
-_DECODER: msgspec.msgpack.Decoder[_Command] = msgspec.msgpack.Decoder(_Command)
+AnyCommand = CatalogCommand | KeyCommand | TopicChange
+AnyOutcome = Outcome | KeyOutcome | TopicChanged
+
+_DECODER: msgspec.msgpack.Decoder[AnyCommand] = msgspec.msgpack.Decoder(AnyCommand)
 
 
 class Catalogue:
@@ -59,7 +62,7 @@ class Catalogue:
         """Called as a change of a topic is applied, with the topic as it is now."""
         self._node = node
         self._new_id = new_id
-        self._log: CommandLog[_Command, _Outcome] | None = None
+        self._log: CommandLog[AnyCommand, AnyOutcome] | None = None
         self._names: tuple[TopicName, ...] | None = None
         self._ids = ProducerIds(ProducerId(0), 0)
         self._allocating = trio.Lock()
@@ -76,7 +79,7 @@ class Catalogue:
         )
         return catalogue
 
-    def _apply(self, command: _Command) -> _Outcome:
+    def _apply(self, command: AnyCommand) -> AnyOutcome:
         outcome = self.state.apply(command)
         if isinstance(outcome, TopicCreated):
             self._names = None
@@ -88,7 +91,7 @@ class Catalogue:
             self.on_changed(outcome.topic)
         return outcome
 
-    async def _execute(self, command: _Command) -> _Outcome:
+    async def _execute(self, command: AnyCommand) -> AnyOutcome:
         if self._log is None:
             raise RequestError(ErrorCode.NOT_CONTROLLER, "the catalogue is not open")
         outcome = await self._log.execute(command)
@@ -129,6 +132,19 @@ class Catalogue:
         """Gives a topic `count` partitions more, unless it has more by now; raises RequestError."""
         partitions = tuple(PartitionId(self._new_id()) for _ in range(count))
         await self._execute(AddPartitions(topic.topic, len(topic.partitions), partitions))
+
+    # --- keys ---
+
+    def topic_keys(self, topic: TopicId) -> TopicKeys | None:
+        """A topic's own key domain, or None: it is sealed in the cluster's."""
+        return self.state.key_domains.topics.get(topic)
+
+    async def change_keys(self, command: KeyCommand) -> TopicKeys:
+        """Has a command about a topic's keys decided; raises RequestError."""
+        outcome = await self._execute(command)
+        if not isinstance(outcome, KeysChanged):
+            raise RequestError(ErrorCode.UNKNOWN_SERVER_ERROR, "the keys were not changed")
+        return outcome.keys
 
     # --- producer ids ---
 

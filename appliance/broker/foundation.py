@@ -47,10 +47,13 @@ class Foundation(msgspec.Struct, frozen=True):
         """Milliseconds that never go back."""
         return int(self.clock.monotonic() * 1000)
 
-    async def lead(self, partition: PartitionId, machine: Machine[R]) -> Replica[R]:
+    async def lead(
+        self, partition: PartitionId, machine: Machine[R], domain: KeyDomainId | None = None
+    ) -> Replica[R]:
         """Opens or makes a log, takes its leadership and replays it into `machine`.
 
-        Raises StorageError (DamageDetected for a log that was lost), KeyProviderError.
+        A log that is made is sealed in `domain`; None is the cluster's. Raises StorageError
+        (DamageDetected for a log that was lost), KeyProviderError.
         """
         storage = self.storage
         if partition in self.held:
@@ -58,7 +61,7 @@ class Foundation(msgspec.Struct, frozen=True):
         elif storage.hard_state(partition).term > 0:
             raise DamageDetected(f"log {partition} has been written and is not there any more")
         else:
-            log = await storage.create_log(partition, self.domain)
+            log = await storage.create_log(partition, domain or self.domain)
             self.held.add(partition)
         replica = Replica(
             partition,

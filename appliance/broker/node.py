@@ -33,6 +33,7 @@ from appliance.broker.handlers.delete_records import DeleteRecordsHandler
 from appliance.broker.handlers.delete_topics import DeleteTopicsHandler
 from appliance.broker.handlers.describe_cluster import DescribeClusterHandler
 from appliance.broker.handlers.describe_configs import DescribeConfigsHandler
+from appliance.broker.handlers.describe_keys import DescribeKeysHandler
 from appliance.broker.handlers.describe_log_dirs import DescribeLogDirsHandler
 from appliance.broker.handlers.describe_policy import DescribePolicyHandler
 from appliance.broker.handlers.describe_producers import DescribeProducersHandler
@@ -52,16 +53,20 @@ from appliance.broker.handlers.offset_fetch import OffsetFetchHandler
 from appliance.broker.handlers.offset_for_leader_epoch import OffsetForLeaderEpochHandler
 from appliance.broker.handlers.produce import ProduceHandler
 from appliance.broker.handlers.replace_policy import ReplacePolicyHandler
+from appliance.broker.handlers.rewrap_keys import RewrapKeysHandler
+from appliance.broker.handlers.shred_topic import ShredTopicHandler
 from appliance.broker.handlers.sync_group import SyncGroupHandler
 from appliance.broker.handlers.update_features import UpdateFeaturesHandler
 from appliance.broker.housekeeping import Housekeeper
+from appliance.broker.key_domains import TopicDomains
 from appliance.broker.node_settings import NodeFacts
 from appliance.broker.placement import Placement
 from appliance.broker.policy_editing import PolicyEditing
+from appliance.broker.shredding import NO_SIGNER, Shredder
 from appliance.broker.topics import Topics
 from appliance.coordination.commands import Endpoint
 from appliance.errors import ConfigurationError, StorageError
-from appliance.ports import AuditSink, Clock, Entropy, NodeStorage
+from appliance.ports import AuditSink, Clock, Entropy, NodeStorage, Signer
 from appliance.types import KeyDomainId
 
 log = structlog.get_logger()
@@ -96,8 +101,10 @@ class BrokerNode:
         coordinator: Coordinator,
         *,
         housekeeper: Housekeeper,
+        signer: Signer,
     ) -> None:
         """Use `open`."""
+        self._signer = signer
         self._settings = settings
         self._foundation = foundation
         self._catalogue = catalogue
@@ -114,11 +121,13 @@ class BrokerNode:
         clock: Clock,
         entropy: Entropy,
         nursery: trio.Nursery,
+        signer: Signer = NO_SIGNER,
     ) -> "BrokerNode":
         """Opens the catalogue and the groups.
 
-        `nursery` holds flushes and timers; it ends by itself once `close` has returned. Raises
-        StorageError, KeyProviderError, ConfigurationError (a new cluster without a policy).
+        `signer` signs certificates of destruction. `nursery` holds flushes and timers; it ends by
+        itself once `close` has returned. Raises StorageError, KeyProviderError, ConfigurationError
+        (a new cluster without a policy).
         """
         held = set(storage.partitions())
         foundation = Foundation(storage, clock, entropy, nursery, settings.domain, held)
@@ -131,7 +140,7 @@ class BrokerNode:
         await catalogue.register(
             host=settings.host, rack=settings.rack, endpoints=settings.endpoints
         )
-        topics = Topics(foundation, catalogue)
+        topics = Topics(foundation, catalogue, TopicDomains(foundation, catalogue))
         await topics.remove_dropped()
         coordinator = await Coordinator.open(
             foundation, first_join_delay_ms=settings.first_join_delay_ms
@@ -141,7 +150,13 @@ class BrokerNode:
         housekeeper = Housekeeper(topics, clock)
         nursery.start_soon(housekeeper.run)
         return BrokerNode(
-            settings, foundation, catalogue, topics, coordinator, housekeeper=housekeeper
+            settings,
+            foundation,
+            catalogue,
+            topics,
+            coordinator,
+            housekeeper=housekeeper,
+            signer=signer,
         )
 
     @property
@@ -165,6 +180,7 @@ class BrokerNode:
         self._register_data(dispatcher, auditor)
         self._register_groups(dispatcher)
         self._register_administration(dispatcher, auditor)
+        self._register_keys(dispatcher, auditor)
         dispatcher.check_complete()
         return dispatcher
 
@@ -232,6 +248,17 @@ class BrokerNode:
         dispatcher.register(DescribeAclsHandler(policy))
         dispatcher.register(CreateAclsHandler(policy))
         dispatcher.register(DeleteAclsHandler(policy))
+
+    def _register_keys(self, dispatcher: Dispatcher, auditor: Auditor) -> None:
+        storage, topics = self._foundation.storage, self._topics
+        shredder = Shredder(self._foundation, self._catalogue, topics.close_logs, self._signer)
+        dispatcher.register(DescribeKeysHandler(self._catalogue, storage, self._settings.domain))
+        dispatcher.register(RewrapKeysHandler(storage, auditor))
+        dispatcher.register(ShredTopicHandler(topics, shredder, auditor))
+
+    async def seal_domain(self, domain: KeyDomainId) -> None:
+        """Closes what is sealed in a topic's own domain, whose key is not to be had any more."""
+        await self._topics.close_domain(domain)
 
     async def close(self) -> None:
         """Clean stop: what is under way becomes durable, then every log is closed.

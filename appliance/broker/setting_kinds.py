@@ -59,6 +59,11 @@ def exactly(value: str) -> Callable[[str], str | None]:
     return lambda given: None if given == value else f"only '{value}' is served"
 
 
+def one_of(*values: str) -> Callable[[str], str | None]:
+    """One of a few words."""
+    return lambda given: None if given in values else f"must be one of {', '.join(values)}"
+
+
 def between(least: int, most: int) -> Callable[[str], str | None]:
     """A whole number within bounds."""
 

@@ -9,13 +9,15 @@ from typing import Final
 
 import msgspec
 
-from appliance.broker.setting_kinds import Known, between, honoured, only, refused
+from appliance.broker.setting_kinds import Known, between, honoured, one_of, only, refused
 from appliance.errors import ErrorCode, RequestError
 from appliance.limits import DEFAULT_BATCH_BYTES, KIB, MAX_BATCH_BYTES, MAX_SEGMENT_BYTES, MIB
 from appliance.wire.kafka.records import TimestampLimits
 from appliance.wire.requests import SettingKind
 
 Given = Iterable[tuple[str, str | None]]
+KEY_DOMAIN: Final = "memorystreamer.key.domain"
+"""Whether a topic is sealed under the cluster's key or under one of its own; fixed when made."""
 MAX_SETTINGS: Final = 64
 WEEK_MS: Final = 7 * 24 * 3600 * 1000
 """Kafka's default of retention.ms and of segment.ms."""
@@ -104,7 +106,13 @@ TOPIC_SETTINGS: Final = (
         "false",
         "a leader that lacks acknowledged records is never elected",
     ),
-    only("memorystreamer.key.domain", STRING, "cluster", "topics share the cluster's key domain"),
+    honoured(
+        KEY_DOMAIN,
+        STRING,
+        "cluster",
+        one_of("cluster", "topic"),
+        "whether it is sealed under the cluster's key or one of its own; fixed when it is made",
+    ),
     refused("compression.gzip.level", _CODECS),
     refused("compression.lz4.level", _CODECS),
     refused("compression.zstd.level", _CODECS),
@@ -168,6 +176,11 @@ def meaning(kept: tuple[tuple[str, str], ...]) -> TopicSettings:
         retention_bytes=int(values.get("retention.bytes", -1)),
         deletes="delete" in values.get("cleanup.policy", "delete"),
     )
+
+
+def has_own_key(kept: tuple[tuple[str, str], ...]) -> bool:
+    """Whether a topic with these settings is sealed under a key of its own."""
+    return dict(kept).get(KEY_DOMAIN) == "topic"
 
 
 def _invalid(message: str) -> RequestError:

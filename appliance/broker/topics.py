@@ -11,12 +11,14 @@ import trio
 
 from appliance.broker.catalogue import Catalogue
 from appliance.broker.foundation import Foundation
+from appliance.broker.key_domains import TopicDomains
 from appliance.broker.partition import Partition, PartitionState
 from appliance.broker.topic_names import check_topic_name
 from appliance.broker.topic_settings import Given, TopicSettings, check_settings, meaning
 from appliance.coordination.commands import Topic
+from appliance.coordination.key_commands import LogEnd
 from appliance.errors import ErrorCode, KeyProviderError, RequestError, StorageError
-from appliance.types import PartitionId, PartitionIndex, TopicId, TopicName
+from appliance.types import KeyDomainId, PartitionId, PartitionIndex, TopicId, TopicName
 
 log = structlog.get_logger()
 
@@ -36,8 +38,9 @@ class LiveTopic(msgspec.Struct):
 class Topics:
     """Every topic, as handlers use them."""
 
-    def __init__(self, foundation: Foundation, catalogue: Catalogue) -> None:
+    def __init__(self, foundation: Foundation, catalogue: Catalogue, domains: TopicDomains) -> None:
         self._foundation = foundation
+        self._domains = domains
         self._catalogue = catalogue
         self._live: dict[TopicName, LiveTopic] = {}
         self._opening: dict[PartitionId, trio.Lock] = {}
@@ -92,7 +95,8 @@ class Topics:
                 raise RequestError(ErrorCode.NOT_LEADER_OR_FOLLOWER, "the node is stopping")
             state = PartitionState()
             try:
-                replica = await self._foundation.lead(partition_id, state)
+                domain = await self._domains.ready(live.topic, partition_id)
+                replica = await self._foundation.lead(partition_id, state, domain)
             except (StorageError, KeyProviderError) as error:
                 log.warning("partition cannot be opened", partition=str(partition_id),
                             reason=str(error))  # fmt: skip
@@ -170,6 +174,43 @@ class Topics:
                 if partition is not None:
                     partition.limit_segments(live.settings)
             live.partitions.extend([None] * more)
+
+    async def close_logs(self, topic: Topic) -> tuple[LogEnd, ...]:
+        """Closes every log of a topic that is being shredded, and says where each ended.
+
+        Raises StorageError, KeyProviderError for one that is closed already and does not open.
+        """
+        live = self.find(topic.name, topic.topic)
+        ends = []
+        for index, partition_id in enumerate(topic.partitions):
+            async with self._opening.setdefault(partition_id, trio.Lock()):
+                partition = live.partitions[index] if live is not None else None
+                if live is not None and partition is not None:
+                    live.partitions[index] = None
+                    await partition.close()
+                    held_log = partition.replica.log
+                elif partition_id in self._foundation.held:
+                    held_log = await self._foundation.storage.open_log(partition_id)
+                    await held_log.close()
+                else:
+                    continue
+                ends.append(LogEnd(partition_id, held_log.last, held_log.end_offset))
+        return tuple(ends)
+
+    async def close_domain(self, domain: KeyDomainId) -> None:
+        """Closes the open logs of topics whose key is gone, or whose lease on it has ended.
+
+        They open again at their next use, once the key is there.
+        """
+        for topic_id in self._domains.topics_in(domain):
+            name = self._catalogue.name_of(topic_id)
+            live = self._live.get(name) if name is not None else None
+            for index, partition_id in enumerate(live.topic.partitions if live else ()):
+                async with self._opening.setdefault(partition_id, trio.Lock()):
+                    partition = live.partitions[index] if live else None
+                    if live is not None and partition is not None:
+                        live.partitions[index] = None
+                        await _close(partition)
 
     def _forget(self, topic: Topic) -> None:
         live = self._live.pop(topic.name, None)

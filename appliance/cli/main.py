@@ -55,6 +55,12 @@ def _policy(app: typer.Typer) -> None:
     app.add_typer(policy.app, name="policy")
 
 
+def _key(app: typer.Typer) -> None:
+    from appliance.cli import key
+
+    app.add_typer(key.app, name="key")
+
+
 NOUNS: Mapping[str, Callable[[typer.Typer], None]] = {
     "quickstart": _quickstart,
     "node": _node,
@@ -62,6 +68,7 @@ NOUNS: Mapping[str, Callable[[typer.Typer], None]] = {
     "produce": _produce,
     "consume": _consume,
     "policy": _policy,
+    "key": _key,
 }
 
 

@@ -1,22 +1,29 @@
-"""Administration: topics, and the policy that every decision follows."""
+"""Administration: topics, the policy that every decision follows, the keys that data rests on."""
 
 from collections.abc import Mapping, Sequence
 
 from appliance.client.replies import refuse_error
 from appliance.client.session import Session
 from appliance.errors import ErrorCode, ProtocolViolation, RequestError
-from appliance.types import TopicName
+from appliance.types import PartitionId, TopicName
 from appliance.wire.requests import (
     CreatedTopic,
     CreateTopics,
     CreateTopicsResult,
     DeleteTopics,
     DeleteTopicsResult,
+    DescribeKeys,
+    DescribeKeysResult,
     DescribePolicy,
     DescribePolicyResult,
     NewTopic,
     ReplacePolicy,
     ReplacePolicyResult,
+    RewrapKeys,
+    RewrapKeysResult,
+    ShredStep,
+    ShredTopic,
+    ShredTopicResult,
     TopicMetadata,
 )
 
@@ -87,6 +94,24 @@ class Admin:
             raise RequestError(result.error, "policy: it was changed by someone else meanwhile")
         refuse_error(result.error, "policy", result.message)
         return result.version
+
+    async def keys(self) -> DescribeKeysResult:
+        """Every key domain as the node that answers sees it. Raises RequestError."""
+        result = await self._session.call(DescribeKeys(), DescribeKeysResult)
+        refuse_error(result.error, "keys", result.message)
+        return result
+
+    async def rewrap_keys(self, after: PartitionId | None) -> RewrapKeysResult:
+        """Wraps one slice of keys anew, after a log or from the beginning. Raises RequestError."""
+        result = await self._session.call(RewrapKeys(after), RewrapKeysResult)
+        refuse_error(result.error, "keys", result.message)
+        return result
+
+    async def shred_topic(self, name: TopicName, step: ShredStep) -> ShredTopicResult:
+        """Takes a topic one step further towards being unreadable. Raises RequestError."""
+        result = await self._session.call(ShredTopic(name, step), ShredTopicResult)
+        refuse_error(result.error, f"topic {name}", result.message)
+        return result
 
     def _timeout_ms(self) -> int:
         """How long the cluster may take."""

@@ -28,6 +28,14 @@ from appliance.coordination.commands import (
     TopicCreated,
     TopicDeleted,
 )
+from appliance.coordination.key_commands import (
+    AssignKeyDomain,
+    BeginShred,
+    CompleteShred,
+    ConfirmShred,
+    KeyCommand,
+)
+from appliance.coordination.key_domains import KeyDomains, KeyOutcome
 from appliance.coordination.topic_changes import (
     AddPartitions,
     AlterTopic,
@@ -53,6 +61,7 @@ class Catalog:
         self._topics: dict[TopicName, Topic] = {}
         self._names: dict[TopicId, TopicName] = {}
         self._nodes: dict[NodeId, RegisterNode] = {}
+        self.key_domains = KeyDomains()
         self._partition_count = 0
         self._next_producer_id = ProducerId(0)
         self._policy_version = 0
@@ -78,7 +87,9 @@ class Catalog:
         """(version, text); version 0 is 'none was ever set'."""
         return self._policy_version, self._policy_text
 
-    def apply(self, command: CatalogCommand | TopicChange) -> Outcome | TopicChanged:
+    def apply(
+        self, command: CatalogCommand | KeyCommand | TopicChange
+    ) -> Outcome | KeyOutcome | TopicChanged:
         """Takes the next command of the log."""
         match command:
             case CreateTopic():
@@ -94,8 +105,15 @@ class Catalog:
             case RegisterNode():
                 self._nodes[command.node] = command
                 return NodeRegistered(command.node)
+            case AssignKeyDomain() | BeginShred() | ConfirmShred() | CompleteShred():
+                return self._change_keys(command)
             case _:
                 assert_never(command)
+
+    def _change_keys(self, command: KeyCommand) -> KeyOutcome:
+        if command.topic not in self._names:
+            return CommandRefused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic")
+        return self.key_domains.apply(command)
 
     def judge_new_topic(self, name: TopicName, partition_count: int) -> CommandRefused | None:
         """Why a topic cannot be made now, or None; asked before and at apply."""
@@ -131,6 +149,7 @@ class Catalog:
         if name is None:
             return CommandRefused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic")
         topic = self._topics.pop(name)
+        self.key_domains.forget(command.topic)
         self._partition_count -= len(topic.partitions)
         return TopicDeleted(topic)
 

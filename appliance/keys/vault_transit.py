@@ -19,9 +19,10 @@ from appliance.keys.vault_replies import (
     KeyReply,
     KeyState,
 )
+from appliance.limits import MAX_REWRAPPED_AT_ONCE
 from appliance.ports import DataKey, SecretKey, WrappedKey
 
-MAX_BATCH = 200
+MAX_BATCH = MAX_REWRAPPED_AT_ONCE
 """Vault takes more, but one request then holds its worker for long."""
 
 PARTIAL_FAILURE = 200

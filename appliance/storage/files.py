@@ -235,19 +235,39 @@ class LogFiles:
         invariant(key.epoch > self._manifest.newest.epoch, "key epochs grow")
         self._next_key = (key, secret)
 
+    @property
+    def kept_keys(self) -> tuple[EpochKey, ...]:
+        """Every data key of this log, the next file's included."""
+        with self._changing:
+            staged = () if self._next_key is None else (self._next_key[0],)
+            return (*self._manifest.keys, *self._new_keys, *staged)
+
     def replace_wrap(self, epoch: int, old: WrappedKey, new: WrappedKey) -> None:
         """Puts a checked new wrap of the same data key in place of `old`, if that still stands."""
-        self._change(lambda manifest: manifest.with_wrap(epoch, old, new))
+
+        def rewrapped(key: EpochKey) -> EpochKey:
+            if (key.epoch, key.wrapped) != (epoch, old):
+                return key
+            return msgspec.structs.replace(key, wrapped=new)
+
+        def changed(manifest: Manifest) -> Manifest:
+            self._new_keys = tuple(rewrapped(key) for key in self._new_keys)
+            if self._next_key is not None:
+                self._next_key = (rewrapped(self._next_key[0]), self._next_key[1])
+            return manifest.with_wrap(epoch, old, new)
+
+        self._change(changed)
 
     def _take_next_key(self) -> EpochKey:
         """The key that the file that begins now is sealed under."""
-        if self._next_key is None:
-            return self._manifest.newest
-        key, secret = self._next_key
-        self._data_keys[key.epoch] = secret
-        self._next_key = None
-        self._new_keys = (key,)
-        return key
+        with self._changing:
+            if self._next_key is None:
+                return self._manifest.newest
+            key, secret = self._next_key
+            self._data_keys[key.epoch] = secret
+            self._next_key = None
+            self._new_keys = (key,)
+            return key
 
     def _change(self, change: Callable[[Manifest], Manifest]) -> None:
         """Replaces the manifest: one change at a time, whichever thread it comes from."""

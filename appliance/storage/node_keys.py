@@ -213,12 +213,16 @@ class NodeKeys:
     def _kept_of(self, partition: PartitionId) -> list[KeptWrap]:
         """A log's wraps. Blocks where the log is not open."""
         files = self._logs.files(partition)
-        manifest = files.manifest if files is not None else self._manifests.read(partition)
+        if files is not None:
+            manifest, keys = files.manifest, files.kept_keys
+        else:
+            manifest = self._manifests.read(partition)
+            keys = manifest.keys
         return [
             KeptWrap(
                 partition, self.place(partition, manifest, key.epoch), key.wrapped, key.commitment
             )
-            for key in manifest.keys
+            for key in keys
         ]
 
     def place(self, partition: PartitionId, manifest: Manifest, epoch: int) -> KeyPlace:

@@ -13,7 +13,7 @@ from appliance.broker.auditor import Auditor
 from appliance.broker.caller import Caller
 from appliance.broker.handlers.describe_configs import refusals, whose
 from appliance.broker.node_settings import CHANGED_IN_THE_FILE
-from appliance.broker.topic_settings import BY_NAME, check_settings
+from appliance.broker.topic_settings import BY_NAME, KEY_DOMAIN, check_settings, has_own_key
 from appliance.broker.topics import LiveTopic, Topics
 from appliance.errors import ErrorCode, RequestError
 from appliance.types import TopicName
@@ -82,6 +82,11 @@ class _Altering:
         if live is None:
             raise RequestError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic")
         settings = wanted(live, change)
+        if has_own_key(settings) != has_own_key(live.topic.settings):
+            raise RequestError(
+                ErrorCode.INVALID_CONFIG,
+                f"{KEY_DOMAIN}: is fixed when a topic is made; make another topic",
+            )
         if authorized.request.validate_only or settings == live.topic.settings:
             return
         detail = ", ".join(f"{name}={value}" for name, value in settings) or "defaults"

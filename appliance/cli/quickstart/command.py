@@ -207,6 +207,8 @@ def _announce(layout: Layout, authority: Authority, config: NodeConfig, line: st
     """Step 6: profiles, banner, and the `ready` line, which is the last one on stdout."""
     kafka, native = config.listeners.kafka.public, config.listeners.native.public
     profiles.write_all(layout, authority, kafka, native)
+    if config.keys.vault is not None:
+        profiles.write_custodian(layout, config.node.cluster, config.keys.vault)
     banner.show(layout, trial_keys=config.keys.provider == "vault")
     print(f"{line} admin={layout.client / 'admin.properties'}", flush=True)
 

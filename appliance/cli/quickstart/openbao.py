@@ -2,6 +2,7 @@
 
     DIR/unseal.json              what unseals it, 0600: the reason why this is for trying out only
     DIR/nodes/ID.{role,secret}   a node's AppRole login, 0600
+    DIR/custodian.token          a custodian's token, 0600, new at each start and good for a day
     DIR/data                     its storage (raft), which survives restarts
     DIR/openbao.log              its log
 
@@ -37,6 +38,7 @@ from appliance.keys.vault_settings import AppRoleLogin, VaultSettings
 from appliance.keys.vault_tls import pinned_session
 from appliance.types import ClusterId, NodeId
 
+CUSTODIAN_TOKEN = "custodian.token"  # noqa: S105  # nosec B105 - the name of a file
 START_S = 20
 STOP_S = 4
 _POLL_S = 0.02
@@ -239,8 +241,7 @@ async def _serve(
     await trio.to_thread.run_sync(api.unseal, material)
     await _await_status(api, process, directory, {200})
     missing = [node for node in nodes if not _role_file(directory, node).is_file()]
-    if root or missing:
-        await trio.to_thread.run_sync(_set_up, api, directory, material, missing, root)
+    await trio.to_thread.run_sync(_set_up, api, directory, material, missing, root)
 
 
 def _set_up(
@@ -257,6 +258,7 @@ def _set_up(
         for node in nodes:
             role, secret = _role_file(directory, node), _secret_file(directory, node)
             api.admit_node(token, node, role, secret)
+        api.issue_custodian_token(token, directory / CUSTODIAN_TOKEN)
     finally:
         api.revoke(token)
 

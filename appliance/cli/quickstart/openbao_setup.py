@@ -39,6 +39,23 @@ Required parameters bind reading too, so a read carries `derived=true` as text i
 """
 
 
+CUSTODIAN_POLICY = """
+path "transit/keys/+" { capabilities = ["read", "delete"] }
+path "transit/keys/+/rotate" { capabilities = ["update"] }
+path "transit/keys/+/config" {
+  capabilities = ["update"]
+  allowed_parameters = {
+    "min_decryption_version" = []
+    "deletion_allowed" = []
+  }
+}
+path "auth/token/revoke-self" { capabilities = ["update"] }
+"""
+"""What a custodian's short-lived token may do: rotate, retire and delete keys, and open none."""
+
+CUSTODIAN_TTL = "24h"
+
+
 class UnsealMaterial(msgspec.Struct, frozen=True):
     """What unseals this OpenBao; whoever reads it can read every key."""
 
@@ -71,6 +88,14 @@ class _RoleId(msgspec.Struct):
 
 class _SecretId(msgspec.Struct):
     secret_id: str
+
+
+class _Token(msgspec.Struct):
+    client_token: str
+
+
+class _Auth(msgspec.Struct):
+    auth: _Token
 
 
 class _Mount(msgspec.Struct):
@@ -177,7 +202,24 @@ class OpenBaoAPI:
         self.call("POST", "transit/config/keys", {"disable_upsert": True}, token)
         if "approle/" not in self._mounts("sys/auth", token):
             self.call("POST", "sys/auth/approle", {"type": "approle"}, token)
-        self.call("PUT", "sys/policies/acl/memorystreamer-node", {"policy": NODE_POLICY}, token)
+        self._set_policy("memorystreamer-node", NODE_POLICY, token)
+        self._set_policy("memorystreamer-custodian", CUSTODIAN_POLICY, token)
+
+    def issue_custodian_token(self, token: str, file: Path) -> None:
+        """A token for trying rotation and shredding out; it ends by itself, before long."""
+        made = self.call(
+            "POST",
+            "auth/token/create-orphan",
+            {
+                "policies": ["memorystreamer-custodian"],
+                "no_default_policy": True,
+                "explicit_max_ttl": CUSTODIAN_TTL,
+                "ttl": CUSTODIAN_TTL,
+            },
+            token,
+        )
+        held = msgspec.json.decode(made, type=_Auth).auth.client_token
+        files.replace(file, held.encode())
 
     def admit_node(self, token: str, node: NodeId, role: Path, secret_id: Path) -> None:
         """An AppRole for one node, from this machine only; the secret id is written first."""
@@ -200,6 +242,9 @@ class OpenBaoAPI:
         held = self.call("GET", f"{name}/role-id", token=token)
         role_id = msgspec.json.decode(held, type=_Data[_RoleId]).data.role_id
         files.replace(role, msgspec.json.encode(RoleFile(role_id)))
+
+    def _set_policy(self, name: str, policy: str, token: str) -> None:
+        self.call("PUT", f"sys/policies/acl/{name}", {"policy": policy}, token)
 
     def _mounts(self, path: str, token: str) -> dict[str, _Mount]:
         held = self.call("GET", path, token=token)

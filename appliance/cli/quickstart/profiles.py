@@ -11,7 +11,8 @@ from certs_tooling.authority import Authority
 
 from appliance.cli.quickstart.layout import Layout, replace
 from appliance.client import profile
-from appliance.config import Endpoint
+from appliance.config import Endpoint, VaultKeys
+from appliance.types import ClusterId
 
 USERS = ("admin", "producer", "consumer", "nobody")
 """`nobody` is authenticated and granted nothing."""
@@ -36,6 +37,21 @@ def write_all(layout: Layout, authority: Authority, kafka: Endpoint, native: End
             ca=Path(ca.name),
         )
         replace(layout.client / f"{user}.toml", profile.render(ours))
+
+
+def write_custodian(layout: Layout, cluster: ClusterId, vault: VaultKeys) -> None:
+    """Writes where a key-custodian reaches Vault; the token itself stays in its own file."""
+    text = (
+        "# written by `memorystreamer quickstart` at each start; the token for trying out is in\n"
+        f"# {layout.openbao / 'custodian.token'}\n"
+        f'address = "{vault.address}"\n'
+        'ca = "ca.pem"\n'
+        f'cluster = "{cluster}"\n'
+        f'transit_mount = "{vault.transit_mount}"\n'
+        f'key_prefix = "{vault.key_prefix}"\n'
+        f'key_exchange = "{vault.key_exchange}"\n'
+    )
+    replace(layout.client / "custodian.toml", text)
 
 
 def properties(user: str, kafka: Endpoint, *, ca: Path, certificate: Path, key: Path) -> str:

@@ -131,6 +131,16 @@ from appliance.wire.requests.groups import (
     SyncGroup,
     SyncGroupResult,
 )
+from appliance.wire.requests.keys import (
+    DescribeKeys,
+    DescribeKeysResult,
+    KeyDomainState,
+    RewrapKeys,
+    RewrapKeysResult,
+    ShredStep,
+    ShredTopic,
+    ShredTopicResult,
+)
 from appliance.wire.requests.policy import (
     DescribePolicy,
     DescribePolicyResult,
@@ -182,7 +192,7 @@ AnyRequest = Union[
     DescribeLogDirs, DescribeProducers, ElectLeaders, DescribeQuorum, UpdateFeatures,
     DescribeConfigs, AlterConfigs, IncrementalAlterConfigs, DescribeAcls, CreateAcls, DeleteAcls,
     DescribePolicy, ReplacePolicy,
-    DeleteRecords,
+    DeleteRecords, DescribeKeys, RewrapKeys, ShredTopic,
 ]  # fmt: skip
 
 AnyResponse = Union[
@@ -195,6 +205,7 @@ AnyResponse = Union[
     DescribeProducersResult, ElectLeadersResult, DescribeQuorumResult, UpdateFeaturesResult,
     DescribeConfigsResult, AlterConfigsResult, DescribeAclsResult, CreateAclsResult,
     DeleteAclsResult, DescribePolicyResult, ReplacePolicyResult,
+    DescribeKeysResult, RewrapKeysResult, ShredTopicResult,
 ]  # fmt: skip
 
 __all__ = [
@@ -249,6 +260,8 @@ __all__ = [
     "DescribeClusterResult",
     "DescribeConfigs",
     "DescribeConfigsResult",
+    "DescribeKeys",
+    "DescribeKeysResult",
     "DescribeLogDirs",
     "DescribeLogDirsResult",
     "DescribePolicy",
@@ -291,6 +304,7 @@ __all__ = [
     "JoinGroup",
     "JoinGroupResult",
     "JoinedMember",
+    "KeyDomainState",
     "LeaveGroup",
     "LeaveGroupResult",
     "ListOffsets",
@@ -332,6 +346,8 @@ __all__ = [
     "ReplacePolicyResult",
     "Request",
     "Response",
+    "RewrapKeys",
+    "RewrapKeysResult",
     "Setting",
     "SettingKind",
     "SettingOperation",
@@ -340,6 +356,9 @@ __all__ = [
     "SettingsOf",
     "SettingsToChange",
     "SettingsToReplace",
+    "ShredStep",
+    "ShredTopic",
+    "ShredTopicResult",
     "SizedTopic",
     "SyncGroup",
     "SyncGroupResult",

@@ -9,7 +9,7 @@ import pytest
 from typer.main import get_command
 
 from appliance.cli.main import NOUNS, application
-from appliance.cli.quickstart.openbao_setup import NODE_POLICY
+from appliance.cli.quickstart.openbao_setup import CUSTODIAN_POLICY, NODE_POLICY
 from appliance.config import NodeConfig, parse
 
 ROOT = Path(__file__).parents[3]
@@ -132,10 +132,16 @@ def test_the_unit_and_the_example_agree() -> None:
         assert line in unit.splitlines()
 
 
-def test_the_vault_policy_to_deploy_is_the_one_that_the_quickstart_proves() -> None:
-    text = (ROOT / "deploy/vault-policy.hcl").read_text()
+@pytest.mark.parametrize(
+    ("file", "policy"),
+    [("vault-policy.hcl", NODE_POLICY), ("vault-custodian-policy.hcl", CUSTODIAN_POLICY)],
+)
+def test_a_vault_policy_to_deploy_is_the_one_that_the_quickstart_proves(
+    file: str, policy: str
+) -> None:
+    text = (ROOT / "deploy" / file).read_text()
     bare = [line for line in text.splitlines() if not line.startswith("#")]
-    assert bare == NODE_POLICY.strip().splitlines()
+    assert bare == policy.strip().splitlines()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

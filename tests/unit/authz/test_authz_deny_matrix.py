@@ -94,6 +94,9 @@ SAMPLES: list[tuple[wire.Request, ErrorCode | None, set[tuple[ResourceKind, Erro
     (wire.UpdateFeatures(1, ()), CLUSTER, set()),
     (wire.DescribePolicy(), CLUSTER, set()),
     (wire.ReplacePolicy("", 1), CLUSTER, set()),
+    (wire.DescribeKeys(), CLUSTER, set()),
+    (wire.RewrapKeys(), CLUSTER, set()),
+    (wire.ShredTopic(HIDDEN, wire.ShredStep.BEGIN), CLUSTER, set()),
 ]
 
 OPEN = [wire.ApiVersions(), wire.DescribeCluster()]
@@ -172,8 +175,19 @@ def test_no_user_is_heard_on_another_listener(
     assert isinstance(ruling, Denied)
 
 
-@pytest.mark.parametrize("request_", [wire.DescribePolicy(), wire.ReplacePolicy("", 1)])
-def test_the_policy_is_out_of_reach_of_the_kafka_listener(bench, baseline_policy, request_) -> None:
+@pytest.mark.parametrize(
+    "request_",
+    [
+        wire.DescribePolicy(),
+        wire.ReplacePolicy("", 1),
+        wire.DescribeKeys(),
+        wire.RewrapKeys(),
+        wire.ShredTopic(HIDDEN, wire.ShredStep.COMPLETE),
+    ],
+)
+def test_policy_and_keys_are_out_of_reach_of_the_kafka_listener(
+    bench, baseline_policy, request_
+) -> None:
     assert isinstance(bench(baseline_policy).judge("admin", request_, listener="kafka"), Denied)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from appliance.errors import ErrorCode, ProtocolViolation, UnsupportedVersion
 from appliance.limits import MAX_STRUCTURE_BYTES
-from appliance.types import Offset, PartitionIndex, TopicId, TopicName
+from appliance.types import KeyDomainId, Offset, PartitionId, PartitionIndex, TopicId, TopicName
 from appliance.wire.native import codec
 from appliance.wire.requests import (
     AnyRequest,
@@ -18,6 +18,7 @@ from appliance.wire.requests import (
     CreatedTopic,
     CreateTopics,
     CreateTopicsResult,
+    DescribeKeysResult,
     Fetch,
     FetchedPartition,
     FetchedTopic,
@@ -26,6 +27,7 @@ from appliance.wire.requests import (
     FetchTopic,
     GroupProtocol,
     JoinGroup,
+    KeyDomainState,
     Metadata,
     NewTopic,
     Produce,
@@ -33,6 +35,9 @@ from appliance.wire.requests import (
     ProduceTopic,
     Refused,
     ReplacePolicy,
+    RewrapKeys,
+    ShredStep,
+    ShredTopic,
 )
 
 TOPIC = TopicName("orders")
@@ -52,9 +57,14 @@ REQUESTS: tuple[AnyRequest, ...] = (
     CreateTopics((NewTopic(TOPIC, assignments=((PARTITION, (1, 2)),)),), 5),
     JoinGroup("g", 1, 2, "", "consumer", (GroupProtocol("range", b"\x00\x01"),)),  # type: ignore[arg-type]
     ReplacePolicy("p, User:a", 3),
+    RewrapKeys(PartitionId(UUID(int=5)), 7),
+    ShredTopic(TOPIC, ShredStep.BEGIN),
 )
 RESPONSES: tuple[AnyResponse, ...] = (
     Refused(ErrorCode.CLUSTER_AUTHORIZATION_FAILED, "no"),
+    DescribeKeysResult(
+        domains=(KeyDomainState(KeyDomainId(UUID(int=4)), TOPIC, 2, 1, 2, ((1, 5), (2, 1)), None),)
+    ),
     CreateTopicsResult((CreatedTopic(TOPIC, topic_id=TopicId(UUID(int=7))),)),
     FetchResult(
         (FetchedTopic(TOPIC, (FetchedPartition(PARTITION, batches=(memoryview(b"abc"),)),)),)

@@ -97,6 +97,27 @@ def test_every_wrap_is_replaced_and_data_is_not_touched(home, is_open):
     trio.run(main)
 
 
+def test_a_key_that_waits_for_its_file_is_wrapped_anew_with_the_others(home, monkeypatch):
+    async def main():
+        node = await home.create()
+        log = await node.create_log(PARTITION, DOMAIN)
+        await appended(log, b"one")
+        home.keys.version = 2
+        await node.keys.advance_all([PARTITION])
+        home.keys.version = 3
+        done = await node.keys.rewrap(None, 200)
+        assert (done.rewrapped, done.failed) == (3, ())
+        monkeypatch.setattr(log_module, "MAX_SEGMENT_BYTES", 1)
+        await appended(log, b"two")
+        assert [key.epoch for key in files_of(node).manifest.keys] == [1, 2]
+        assert {each.version for each in await node.keys.count_wraps()} == {3}
+        home.abandon(node)
+        log = await (await home.open()).open_log(PARTITION)
+        assert await payloads(log) == [b"one", b"two"]
+
+    trio.run(main)
+
+
 def test_slices_end_where_the_next_begins(home):
     partitions = [PartitionId(UUID(int=100 + number)) for number in range(5)]
 

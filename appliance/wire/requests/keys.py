@@ -1,0 +1,90 @@
+"""The keys that data is sealed with: seeing them, wrapping them anew, shredding (native only)."""
+
+from enum import StrEnum
+from typing import Annotated
+from uuid import UUID
+
+from msgspec import Meta
+
+from appliance.errors import ErrorCode
+from appliance.limits import MAX_REWRAPPED_AT_ONCE
+from appliance.types import KeyDomainId, PartitionId, TopicName
+from appliance.wire.requests.base import Part, Request, Response
+
+
+class DescribeKeys(Request, frozen=True):
+    """Asks for every key domain and how this node stands with it."""
+
+
+class KeyDomainState(Part, frozen=True):
+    """One key domain; `topic` None is the cluster's own.
+
+    `wraps` are pairs of a version and how many wraps are of it; `lease_left_s` is None where no
+    lease is needed; `trouble` says why the key could not be looked at.
+    """
+
+    domain: KeyDomainId
+    topic: TopicName | None
+    newest_version: int
+    oldest_version: int
+    epoch: int
+    wraps: tuple[tuple[int, int], ...]
+    lease_left_s: float | None
+    shredding: bool = False
+    trouble: str | None = None
+
+
+class DescribeKeysResult(Response, frozen=True):
+    """Answer to DescribeKeys."""
+
+    error: ErrorCode = ErrorCode.NONE
+    node: int = -1
+    domains: tuple[KeyDomainState, ...] = ()
+    message: str | None = None
+
+
+class RewrapKeys(Request, frozen=True):
+    """Asks for one slice of keys to be wrapped under the newest versions; None begins."""
+
+    after: PartitionId | None = None
+    limit: Annotated[int, Meta(ge=1, le=MAX_REWRAPPED_AT_ONCE)] = MAX_REWRAPPED_AT_ONCE
+
+
+class RewrapKeysResult(Response, frozen=True):
+    """What the slice came to; `after` None is the end, `failed` are reasons."""
+
+    error: ErrorCode = ErrorCode.NONE
+    examined: int = 0
+    rewrapped: int = 0
+    failed: tuple[str, ...] = ()
+    after: PartitionId | None = None
+    message: str | None = None
+
+
+class ShredStep(StrEnum):
+    """Which part of a shredding is asked for; each may be asked for again."""
+
+    BEGIN = "begin"
+    """The topic refuses reads and writes, and its keys are dropped everywhere."""
+    COMPLETE = "complete"
+    """The custodian has destroyed the key: have that checked, and certified."""
+    CERTIFY = "certify"
+    """The certificate of the last shredding once more; changes nothing."""
+
+
+class ShredTopic(Request, frozen=True):
+    """Asks for a step of making a topic's records unreadable for good."""
+
+    topic: TopicName
+    step: ShredStep
+
+
+class ShredTopicResult(Response, frozen=True):
+    """How far it has come: whose key to destroy, who confirmed, and at the end the certificate."""
+
+    error: ErrorCode = ErrorCode.NONE
+    message: str | None = None
+    domain: KeyDomainId | None = None
+    shred: UUID | None = None
+    waiting_for: tuple[int, ...] = ()
+    certificate: str | None = None
