@@ -17,8 +17,11 @@ test: lint unit system  ## lint, types, import contracts, security scan, all tes
 install: $(VENV)/installed  ## a venv in .venv with hash-locked packages
 
 $(VENV)/installed: pyproject.toml deploy/locks/development.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@echo "installing hash-locked packages into $(VENV): a minute or two, once"
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/locks/development.lock
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r deploy/locks/development.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
