@@ -26,7 +26,7 @@ from appliance.broker.dispatch import Dispatcher
 from appliance.broker.node import BrokerNode, BrokerSettings
 from appliance.config import Endpoint, NodeConfig, VaultKeys
 from appliance.coordination.commands import Endpoint as Advertised
-from appliance.errors import ApplianceError, ConfigurationError, KeysUnavailable
+from appliance.errors import ApplianceError, ConfigurationError, KeyProviderError, KeysUnavailable
 from appliance.invariant import InvariantViolation
 from appliance.keys.lease import LeasedKeys, Report, Standing
 from appliance.keys.waiting import await_serving
@@ -54,6 +54,8 @@ AUDIT_JOURNAL: Final = PartitionId(UUID("00000000-0000-8000-8000-000000000003"))
 
 RETRY_S: Final = 1.0
 """Before another attempt when the keys went away while files were opened."""
+REFUSED_RETRY_S: Final = 10.0
+"""Before another attempt when the provider refused, or gave wrong keys: a custodian has to act."""
 STOP_S: Final = 4.0
 """What is not finished by then, of the five seconds that a stop may take, is cut off."""
 CLOSE_S: Final = 3.0
@@ -105,6 +107,7 @@ class _Control:
         self.stopping = trio.Event()
         self.contexts: ServerContexts | None = None
         self.serving = False
+        self._refused_for: list[str] = []
 
     async def listen(self, signals: AsyncIterator[int]) -> None:
         async for number in signals:
@@ -123,8 +126,16 @@ class _Control:
         """Says that the node waits for its keys, and why, or that they are there."""
         if health.serving:
             _log.info("the keys are there")
+        elif health.alarm:
+            _log.critical("waiting sealed: a credential may be stolen", advice=health.advice)
         else:
             _log.warning("waiting sealed: no keys, nothing is served", advice=health.advice)
+
+    def on_refusal(self, reasons: list[str]) -> None:
+        """Says, once for the same reasons, why the keys that are there do not open this node."""
+        if reasons != self._refused_for:
+            _log.error("waiting sealed: the keys do not open this node", reasons=reasons)
+        self._refused_for = reasons
 
     def on_keys(self, report: Report) -> None:
         """Says how the node stands with its keys; while it waits sealed, `on_health` does."""
@@ -184,13 +195,23 @@ async def _run(
 async def _live(
     config: NodeConfig, keys: NodeKeys, control: _Control, announce: Callable[[str], None]
 ) -> None:
-    """Opens and serves until a signal, or until the keys are gone: then it may be tried again."""
+    """Opens and serves until a signal, or until the keys are gone: then it may be tried again.
+
+    Keys that are refused, gone or wrong are waited for like absent ones: the node says what a
+    custodian has to do, damages nothing, and never ends only to be started again.
+    """
     try:
         await _open_and_serve(config, keys, control, announce)
     except* KeysUnavailable as group:
-        reasons = sorted({str(error) for error in group.exceptions})
-        _log.warning("the keys went away while files were opened", reasons=reasons)
+        _log.warning("the keys went away while files were opened", reasons=_reasons(group))
         await trio.sleep(RETRY_S)
+    except* KeyProviderError as group:
+        control.on_refusal(_reasons(group))
+        await trio.sleep(REFUSED_RETRY_S)
+
+
+def _reasons(group: BaseExceptionGroup[KeyProviderError]) -> list[str]:
+    return sorted({str(error) for error in group.exceptions})
 
 
 async def _open_and_serve(

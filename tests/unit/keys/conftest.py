@@ -103,7 +103,25 @@ class Server:
         api = OpenBaoAPI(self.address, session)
         token = api.generate_root(self._material())
         try:
-            yield lambda method, path, body=None: api.call(method, path, body, token)
+
+            def call(
+                method: str,
+                path: str,
+                body: dict[str, object] | None = None,
+                *,
+                wrap_ttl: str | None = None,
+                namespace: str | None = None,
+            ) -> bytes:
+                session.headers = {
+                    **({"X-Vault-Wrap-TTL": wrap_ttl} if wrap_ttl else {}),
+                    **({"X-Vault-Namespace": namespace} if namespace else {}),
+                }
+                try:
+                    return api.call(method, path, body, token)
+                finally:
+                    session.headers = {}
+
+            yield call
         finally:
             api.revoke(token)
             api.close()
