@@ -124,6 +124,13 @@ class StorageFull(StorageError):
     """No space is left for writes; reads go on."""
 
 
+class FileSystemFailed(ApplianceError):
+    """A sync of the whole file system failed: what is durable is not known, the process must end.
+
+    It is no StorageError, so that nobody takes it for the failure of one file.
+    """
+
+
 class DamageDetected(StorageError):
     """A file disagrees with its seal, its manifest or the journal; it is kept aside.
 

@@ -107,6 +107,11 @@ MARK_AFTER_IDLE_MS = 50
 MARK_AT_LEAST_EVERY_MS = 1_000
 """A log that never goes idle is marked this often."""
 MAX_SYNCS_AT_ONCE = 16
+SYNC_ALL_FROM = 8
+"""Files to be synced at once, from which on the whole file system is synced in one call."""
+SLOW_SYNC_ALL_S = 0.02
+SYNC_ALL_PAUSE_S = 30
+"""Without such calls, after one that took longer than SLOW_SYNC_ALL_S: it waited for others."""
 MAX_READS_AT_ONCE = 16
 
 HOUSEKEEPING_S = 300

@@ -3,6 +3,7 @@
 The operating system's stand behind them in `storage.blockfile`, a simulated one in the tests.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from appliance.types import Buffer
@@ -74,6 +75,14 @@ class Disk(Protocol):
 
     def make_directory(self, name: str) -> None:
         """A directory whose name is durable; one that is there is left as it is."""
+        ...
+
+    def sync_all(self, files: Sequence[BlockFile]) -> float | None:
+        """Makes everything written to these files durable in one call, and says how long it took.
+
+        In seconds; None if there is no such call here, and nothing was done. Raises
+        FileSystemFailed.
+        """
         ...
 
     def names(self, directory: str) -> list[str]:

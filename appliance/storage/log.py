@@ -37,6 +37,7 @@ from appliance.storage.logfile import END_OF_INDEXES, LogFile
 from appliance.storage.marks import MarkRecord
 from appliance.storage.reading import Collected, find_batch_at_time, read_batches, read_entries
 from appliance.storage.recovery import Recovered
+from appliance.storage.rounds import WriteRounds
 from appliance.storage.segment import Flush
 from appliance.types import (
     Entry,
@@ -62,6 +63,7 @@ class SealedLog:
         *,
         stamp: Stamp,
         cache: TailCache,
+        rounds: WriteRounds,
         on_idle: Callable[[], None],
         found: Recovered,
     ) -> None:
@@ -70,6 +72,7 @@ class SealedLog:
         self._files = files
         self._stamp = stamp
         self._cache = cache
+        self._rounds = rounds
         self._tail = LogTail()
         self._staged: list[Entry] = []
         self._staged_bytes = 0
@@ -164,10 +167,7 @@ class SealedLog:
         try:
             with trio.CancelScope(shield=True):
                 while self._staged:
-                    async with self._changing:
-                        self._refuse_if_failed()
-                        grown = bool(self._staged) and await self._flush_some()
-                    if grown:
+                    if await self._flush_in_turn():
                         on_durable(self._durable)
         except StorageError as failure:
             self._failure = failure
@@ -175,6 +175,18 @@ class SealedLog:
         finally:
             self._flushing = False
             self._on_idle()
+
+    async def _flush_in_turn(self) -> bool:
+        """Takes its turn with other changes, without a detour over the scheduler if it can."""
+        try:
+            self._changing.acquire_nowait()
+        except trio.WouldBlock:
+            await self._changing.acquire()
+        try:
+            self._refuse_if_failed()
+            return bool(self._staged) and await self._flush_some()
+        finally:
+            self._changing.release()
 
     async def _flush_some(self) -> bool:
         """Seals, writes and syncs one flush of what is staged; whether more is durable then."""
@@ -185,14 +197,11 @@ class SealedLog:
         if self._is_full(file, size, groups[0][0].header):
             file = await self._roll(groups[0][0].header.index, groups[0][0].header.base_offset)
         before = file.writer.tail
-        flush = self._seal(file, frames) if size < INLINE_SEAL_BYTES else None
-
-        def write_and_sync() -> Flush:
-            sealed = flush or self._seal(file, frames)
-            file.put(sealed)
-            return sealed
-
-        sealed = await trio.to_thread.run_sync(write_and_sync)
+        if size < INLINE_SEAL_BYTES:
+            sealed = self._seal(file, frames)
+            await self._rounds.put(file.file, sealed)
+        else:
+            sealed = await trio.to_thread.run_sync(self._seal_and_put, file, frames)
         file.synced(sealed)
         file.note([entry for group in groups for entry in group], before)
         self._written = groups[-1][-1].header.index
@@ -229,6 +238,11 @@ class SealedLog:
         return file.writer.lay_out(
             [(FrameKind.ENTRIES, len(group), plaintext) for group, plaintext in frames]
         )
+
+    def _seal_and_put(self, file: LogFile, frames: Sequence[tuple[_Group, bytearray]]) -> Flush:
+        sealed = self._seal(file, frames)
+        file.put(sealed)
+        return sealed
 
     def _keep(self, frames: Sequence[tuple[_Group, bytearray]]) -> None:
         """Keeps the plaintext of durable frames for those who keep up."""

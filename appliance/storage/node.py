@@ -53,6 +53,7 @@ from appliance.storage.marks import GoneRecord, VoteRecord
 from appliance.storage.node_journal import JournalHome, NodeJournal
 from appliance.storage.node_keys import ControlKey, KeptWrap, NodeKeys, NodeLogs
 from appliance.storage.recovery import recover
+from appliance.storage.rounds import WriteRounds
 from appliance.types import (
     ClusterId,
     Index,
@@ -96,6 +97,7 @@ class NodeDirectory:
         self._stamp = stamp
         self._cache = TailCache()
         self._contents = ContentsCache()
+        self._rounds = WriteRounds(disk)
         self._manifests = ManifestStore(
             disk,
             cluster=identity.cluster,
@@ -312,6 +314,7 @@ class NodeDirectory:
                 files,
                 stamp=self._stamp,
                 cache=self._cache,
+                rounds=self._rounds,
                 on_idle=self._note_written,
                 found=found,
             )

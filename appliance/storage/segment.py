@@ -192,6 +192,7 @@ class SegmentReader:
         self._place = place
         self._key = key
         self._extents: dict[int, ExtentReader] = {} if extents is None else extents
+        self._sealed = bytearray()
 
     def scan(self, start: Tail, end: int) -> Iterator[Frame]:
         """Frames from `start` on, in order, until `end` or one that cannot be read.
@@ -225,8 +226,8 @@ class SegmentReader:
             self._reader.header.number
         ):
             return None
-        sealed = self._read(position + FRAME_HEADER_BYTES, header.length)
-        if len(sealed) < header.length:
+        sealed = self._sealed_of(header.length)
+        if self._file.read_into(position + FRAME_HEADER_BYTES, sealed) < header.length:
             return None
         plaintext = bytearray(header.plaintext_bytes)
         try:
@@ -239,6 +240,12 @@ class SegmentReader:
         tag = bytes(sealed[-TAG_BYTES:])
         self.tail = Tail(after, tag, ref, ref.extent + 1)
         return Frame(ref, position, after, preamble, memoryview(plaintext)[PREAMBLE_BYTES:])
+
+    def _sealed_of(self, length: int) -> memoryview:
+        """A buffer for a frame as it is on the disk; the next frame takes it over."""
+        if len(self._sealed) < length:
+            self._sealed = bytearray(length)
+        return memoryview(self._sealed)[:length]
 
     def _enter(self, number: int, position: int, end: int) -> Frame | None:
         """Goes into the extent whose header stands at `position`, and reads its first frame."""
