@@ -252,7 +252,7 @@ def parse(text: str, *, base: Path) -> NodeConfig:
 
     try:
         return msgspec.convert(tomllib.loads(text), type=NodeConfig, dec_hook=decode_path)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"the configuration is not TOML: {error}") from None
     except msgspec.ValidationError as error:
         raise ConfigurationError(_explained(str(error))) from None

@@ -87,6 +87,17 @@ class Client:
         assert correlation == 7
         return self._exactly(size - 4)
 
+    def send(self, data):
+        self._socket.sendall(data)
+
+    def end_after(self, data):
+        """Whether the peer ends the connection after these bytes, answering nothing."""
+        self.send(data)
+        try:
+            return self._socket.recv(1) == b""
+        except ConnectionError:
+            return True
+
     def _exactly(self, count):
         received = b""
         while len(received) < count:

@@ -8,12 +8,16 @@ import os
 import shutil
 import signal
 import ssl
+import struct
 import subprocess
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from certs_tooling.authority import Authority
+
+from appliance.limits import MAX_FRAME_BYTES
 
 from .conftest import COMMAND, until
 from .talking import Client, requests
@@ -88,6 +92,35 @@ def test_kcat_as_nobody_neither_reads_nor_writes_nor_lists(appliance):
     assert HIDDEN.encode() not in appliance.kcat("nobody", "-L").stdout
     held = appliance.kcat("consumer", "-t", HIDDEN, "-C", "-e", "-o", "beginning")
     assert held.stdout == b"secret\n"
+
+
+# --- limits, the same on each listener ------------------------------------------------------------
+
+
+def _resident_kib(appliance):
+    status = Path(f"/proc/{appliance.node_pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+
+@pytest.mark.parametrize("listener", LISTENERS)
+def test_a_frame_larger_than_any_ends_the_connection(appliance, listener):
+    for size in (MAX_FRAME_BYTES + 1, 0x7FFFFFFF, 0xFFFFFFFF):
+        with Client(getattr(appliance, listener), **_files(appliance, "nobody")) as client:
+            assert client.end_after(struct.pack(">I", size))
+
+
+@pytest.mark.parametrize("listener", LISTENERS)
+def test_a_size_that_is_declared_costs_no_memory(appliance, listener):
+    """Fifty connections that each declare 100 MiB and send a kilobyte."""
+    before = _resident_kib(appliance)
+    with ExitStack() as opened:
+        for _ in range(50):
+            client = Client(getattr(appliance, listener), **_files(appliance, "nobody"))
+            opened.enter_context(client)
+            client.send(struct.pack(">I", MAX_FRAME_BYTES) + bytes(1024))
+        with Client(appliance.kafka, **_files(appliance, "nobody")) as honest:
+            honest.ask(*requests(HIDDEN)["metadata"])
+        assert _resident_kib(appliance) - before < 32 * 1024
 
 
 # --- who is not known -----------------------------------------------------------------------------
