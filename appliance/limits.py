@@ -88,6 +88,10 @@ INLINE_SEAL_BYTES = 64 * KIB
 """A flush smaller than this is sealed on the event loop: a thread hop would cost more."""
 MAX_FLUSH_BYTES = 8 * MIB
 """Entries of one write and sync, unless one batch alone is larger."""
+DOCUMENT_RESERVE_BYTES = 2 * MIB
+"""Kept from data files, so that manifests can be replaced, and files removed, on a full disk."""
+FULL_DISK_RETRY_S = 1
+"""Between attempts to write what waits for space."""
 MIN_RESERVE_BYTES = MIB
 MAX_RESERVE_BYTES = 64 * MIB
 INDEX_CACHE_BYTES = 32 * MIB

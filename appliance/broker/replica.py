@@ -18,9 +18,9 @@ import msgspec
 import trio
 
 from appliance.broker.growth import Readers
-from appliance.errors import ErrorCode, KeyProviderError, RequestError, StorageError
+from appliance.errors import ErrorCode, KeyProviderError, RequestError, StorageError, StorageFull
 from appliance.invariant import invariant
-from appliance.limits import KIB, MAX_BATCH_BYTES, MAX_STAGED_BYTES, MIB
+from appliance.limits import FULL_DISK_RETRY_S, KIB, MAX_BATCH_BYTES, MAX_STAGED_BYTES, MIB
 from appliance.ports import Clock, Entropy, NodeStorage, PartitionLog
 from appliance.raft.core import Core
 from appliance.raft.messages import Run
@@ -69,6 +69,10 @@ class _Staged(msgspec.Struct, Generic[R], frozen=True, gc=False):
     on_committed: OnCommitted[R]
 
 
+def _nobody(_: ErrorCode, __: EntryHeader, ___: object) -> None:
+    """Whoever waited has been told already."""
+
+
 class Replica(Generic[R]):
     """One node's replica of one group."""
 
@@ -109,6 +113,7 @@ class Replica(Generic[R]):
         self._drained = trio.Event()
         self._waiting_for_room = 0
         self._failed = False
+        self._full = False
         self._closed = False
 
     @property
@@ -169,6 +174,8 @@ class Replica(Generic[R]):
         """Raises RequestError when this replica takes no proposals."""
         if self._failed:
             raise RequestError(ErrorCode.KAFKA_STORAGE_ERROR, "the partition's log has failed")
+        if self._full:
+            raise RequestError(ErrorCode.KAFKA_STORAGE_ERROR, "no space is left on the disk")
         if self._closed or self._core.role is not Role.LEADER:
             raise RequestError(ErrorCode.NOT_LEADER_OR_FOLLOWER, "this node does not lead")
 
@@ -231,12 +238,29 @@ class Replica(Generic[R]):
     async def _flush(self) -> None:
         try:
             while self._staged and not self._failed:
-                await self._log.flush(self._on_durable)
+                try:
+                    await self._log.flush(self._on_durable)
+                    self._full = False
+                except StorageFull:
+                    self._refuse_waiting()
+                    if self._closed:
+                        raise
+                    await trio.sleep(FULL_DISK_RETRY_S)
         except (StorageError, KeyProviderError):
             self._end_leadership()
         finally:
             self._flushing = False
             self._wake_drained()
+
+    def _refuse_waiting(self) -> None:
+        """There is no space: who waits is told so, and what they gave may yet become durable.
+
+        That is as after a lost reply; a producer that is idempotent finds out by trying again.
+        """
+        self._full = True
+        for place, staged in enumerate(self._staged):
+            self._staged[place] = _Staged(staged.entry, _nobody)
+            staged.on_committed(ErrorCode.KAFKA_STORAGE_ERROR, staged.entry.header, None)
 
     def _learn_durable(self, index: Index) -> None:
         term = self._core.term_at(index)

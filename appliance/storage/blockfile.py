@@ -7,6 +7,8 @@ Rules:
 - A write or sync that failed closes the file for good. A page read back after a failed sync proves
   nothing (fsyncgate), so there is no second try.
 - Space is reserved before it is written, in doubling steps; ENOSPC arises there and nowhere else.
+- A little space is kept from data files, in the lock, so that documents can be replaced on a full
+  disk: without a new manifest nothing could be removed.
 - A new name is durable only after its directory was synced; a document is replaced whole or not.
 
 - Descriptors are few: the file that was used least lately lets go of its own, unless it holds what
@@ -21,10 +23,16 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from appliance.errors import DirectoryInUse, FileSystemFailed, StorageError, StorageFull
-from appliance.limits import MAX_OPEN_FILES, MAX_RESERVE_BYTES, MIN_RESERVE_BYTES
+from appliance.limits import (
+    DOCUMENT_RESERVE_BYTES,
+    MAX_OPEN_FILES,
+    MAX_RESERVE_BYTES,
+    MIN_RESERVE_BYTES,
+)
 from appliance.storage.disk import BlockFile
 from appliance.types import Buffer
 
@@ -45,6 +53,11 @@ _syncfs = _find_syncfs()
 def _failed(action: str, error: OSError) -> StorageError:
     if error.errno in _NO_SPACE:
         return StorageFull(f"no space to {action}")
+    return StorageError(f"cannot {action}: {os.strerror(error.errno or errno.EIO)}")
+
+
+def _ended(action: str, error: OSError) -> StorageError:
+    """Of a file that is closed for good, whatever the reason was."""
     return StorageError(f"cannot {action}: {os.strerror(error.errno or errno.EIO)}")
 
 
@@ -173,7 +186,7 @@ class PosixFile:
                 written = os.pwritev(descriptor, [data], position)
             except OSError as error:
                 self._fail()
-                raise _failed("write", error) from None
+                raise _ended("write", error) from None
             if written != len(data):
                 self._fail()
                 raise StorageError("cannot write: fewer bytes were taken than given")
@@ -185,7 +198,7 @@ class PosixFile:
                 os.fdatasync(descriptor)
             except OSError as error:
                 self._fail()
-                raise _failed("sync", error) from None
+                raise _ended("sync", error) from None
             self.unsynced = False
 
     def read_into(self, position: int, into: memoryview) -> int:
@@ -292,6 +305,14 @@ class PosixDisk:
 
     def replace(self, name: str, content: Buffer) -> None:
         """See `Disk.replace`."""
+        try:
+            self._replace(name, content)
+        except StorageFull:
+            if not self._give_reserve():
+                raise
+            self._replace(name, content)
+
+    def _replace(self, name: str, content: Buffer) -> None:
         path = self._root / name
         fresh = path.with_name(path.name + ".new")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -370,6 +391,21 @@ class PosixDisk:
                 _sync_directory(path.parent)
         except OSError as error:
             raise _failed(f"remove {name}", error) from None
+        self._keep_reserve()
+
+    def _keep_reserve(self) -> None:
+        """Keeps space for documents, in the lock, if there is any."""
+        if self._lock is not None:
+            with suppress(OSError):
+                os.posix_fallocate(self._lock, 0, DOCUMENT_RESERVE_BYTES)
+
+    def _give_reserve(self) -> bool:
+        """Gives up the space that was kept; whether there was any."""
+        if self._lock is None or not os.fstat(self._lock).st_blocks:
+            return False
+        with suppress(OSError):
+            os.ftruncate(self._lock, 0)
+        return True
 
     def settle(self) -> None:
         """See `Disk.settle`."""
@@ -390,6 +426,7 @@ class PosixDisk:
             os.close(descriptor)
             raise DirectoryInUse(f"{self._root} is in use by another process") from None
         self._lock = descriptor
+        self._keep_reserve()
 
     def unlock(self) -> None:
         """See `Disk.unlock`."""

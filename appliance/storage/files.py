@@ -15,7 +15,7 @@ import msgspec
 
 from appliance.crypto.chain import GENESIS
 from appliance.crypto.sealed import FrameKind
-from appliance.errors import DamageDetected
+from appliance.errors import DamageDetected, StorageFull
 from appliance.invariant import invariant
 from appliance.ports import Entropy, SecretKey, SegmentInfo, WrappedKey
 from appliance.storage.contents import ContentsCache, FileHome
@@ -136,8 +136,14 @@ class LogFiles:
         old = self.active
         closed = old.end_writing(FrameKind.FINAL)
         fresh = self._made(first_index, first_offset, closed.tag)
+        ended = msgspec.structs.replace(old.entry, closed=closed)
+        entries = (*(file.entry for file in self._files[:-1]), ended, fresh.entry)
+        try:
+            self._name_files(entries, epochs)
+        except StorageFull:
+            fresh.remove()
+            raise
         old.close(closed, first_index)
-        self._name_files([*self._files, fresh], epochs)
         self._files.append(fresh)
         return fresh
 
@@ -156,7 +162,7 @@ class LogFiles:
         tag = self.first.entry.first_tag if before is None else before.tag
         fresh = self._made(index, offset, tag)
         fresh.void(index, offset)
-        self._name_files([*kept, fresh], epochs)
+        self._name_files((*(file.entry for file in kept), fresh.entry), epochs)
         if kept:
             kept[-1].limit = index
         self._take_over([*kept, fresh])
@@ -164,7 +170,7 @@ class LogFiles:
     def reset(self, index: Index, offset: Offset, epochs: tuple[Epoch, ...]) -> None:
         """Begins anew with one empty file, which `index` and `offset` come first in."""
         fresh = self._made(index, offset, GENESIS)
-        self._name_files([fresh], epochs, start_offset=offset)
+        self._name_files((fresh.entry,), epochs, start_offset=offset)
         self._take_over([fresh])
 
     def raise_start(self, offset: Offset, applied: Index) -> None:
@@ -182,7 +188,8 @@ class LogFiles:
         kept = self._files[at:]
         epochs = EpochTable(self._manifest.epoch_table)
         epochs.forget_before(Index(kept[0].entry.first_index - 1))
-        self._name_files(kept, epochs.runs, start_offset=offset)
+        entries = tuple(file.entry for file in kept)
+        self._name_files(entries, epochs.runs, start_offset=offset)
         self._take_over(kept)
 
     def _made(self, first_index: Index, first_offset: Offset, first_tag: bytes) -> LogFile:
@@ -195,10 +202,12 @@ class LogFiles:
         return fresh
 
     def _name_files(
-        self, files: list[LogFile], epochs: tuple[Epoch, ...], start_offset: Offset | None = None
+        self,
+        entries: tuple[FileEntry, ...],
+        epochs: tuple[Epoch, ...],
+        start_offset: Offset | None = None,
     ) -> None:
         """Makes these the log's files, by the manifest; keys that none of them needs go."""
-        entries = tuple(file.entry for file in files)
         needed = {entry.key_epoch for entry in entries}
         start = self.start_offset if start_offset is None else start_offset
 

@@ -1,7 +1,8 @@
 """A sealed, append-only file of small records: the node journal and the audit log.
 
 Rules: `append` returns when its records are durable; whatever arrives while a sync runs goes into
-the next one; one write or sync that fails ends the journal for good. Its file is found by its own
+the next one; one write or sync that fails ends the journal for good, a lack of space refuses what
+waits and no more. Its file is found by its own
 name, chained from `GENESIS`, and every start adds an extent.
 
 A flush is one frame, and its file appears with its first frame whole. So an unreadable first frame
@@ -26,7 +27,7 @@ from appliance.crypto.sealed import (
     Preamble,
     sealed_bytes,
 )
-from appliance.errors import DamageDetected, StorageError
+from appliance.errors import DamageDetected, StorageError, StorageFull
 from appliance.invariant import invariant
 from appliance.limits import MAX_FRAME_PAYLOAD_BYTES, MAX_JOURNAL_RECORD_BYTES
 from appliance.ports import Entropy, SecretKey
@@ -50,6 +51,10 @@ class FileJournal:
         self._flushing = False
         self._accepted = 0
         self._durable = 0
+        self._settled = 0
+        """Records that are durable, or were refused for want of space."""
+        self._no_space = (0, 0)
+        """The records that were refused last: after the first number, up to the second."""
         self._failure: StorageError | None = None
 
     @property
@@ -75,14 +80,17 @@ class FileJournal:
         self._waiting.extend(records)
         self._accepted += len(records)
         mine = self._accepted
-        while self._durable < mine:
+        while self._settled < mine:
             if self._flushing:
                 await self._round.wait()
             else:
                 with trio.CancelScope(shield=True):
                     await self._flush()
-            if self._durable < mine:
+            if self._settled < mine:
                 self._refuse_if_failed()
+        after, last = self._no_space
+        if after < mine <= last:
+            raise StorageFull("no space to record anything")
 
     async def _flush(self) -> None:
         """Writes one frame of what waits, and wakes whoever waited for it."""
@@ -92,6 +100,11 @@ class FileJournal:
         try:
             await self._write(records)
             self._durable += count
+            self._settled += count
+        except StorageFull:
+            self._no_space = (self._settled, self._accepted)
+            self._settled = self._accepted
+            self._waiting.clear()
         except StorageError as failure:
             self._failure = failure
         finally:
@@ -100,10 +113,15 @@ class FileJournal:
             done.set()
 
     async def _write(self, records: Sequence[bytes]) -> None:
+        before = self._writer.tail
         flush = self._writer.lay_out([(FrameKind.RECORDS, len(records), _framed(records))])
 
         def write_and_sync() -> None:
-            self._file.reserve(flush.position + len(flush.buffer))
+            try:
+                self._file.reserve(flush.position + len(flush.buffer))
+            except StorageFull:
+                self._writer.take_back(before)
+                raise
             self._file.write(flush.position, flush.buffer)
             self._file.sync()
 

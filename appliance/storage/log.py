@@ -8,7 +8,8 @@ Rules:
 - A write or sync that fails ends the log: nothing after it becomes durable, reads go on.
 - Taking entries back takes turns with flushes: what is under way becomes durable first, is never
   called durable, and is voided then.
-- A full disk is found while space is reserved; what was staged then is refused, nothing is lost.
+- A full disk is found while space is reserved: nothing was written, what is staged waits, and the
+  next flush tries again.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -169,6 +170,8 @@ class SealedLog:
                 while self._staged:
                     if await self._flush_in_turn():
                         on_durable(self._durable)
+        except StorageFull:
+            raise
         except StorageError as failure:
             self._failure = failure
             raise
@@ -184,13 +187,21 @@ class SealedLog:
             await self._changing.acquire()
         try:
             self._refuse_if_failed()
-            return bool(self._staged) and await self._flush_some()
+            if not self._staged:
+                return False
+            groups = self._take()
+            try:
+                return await self._flush_groups(groups)
+            except StorageFull:
+                entries = [entry for group in groups for entry in group]
+                self._staged[:0] = entries
+                self._staged_bytes += sum(map(layout.entry_bytes, entries))
+                raise
         finally:
             self._changing.release()
 
-    async def _flush_some(self) -> bool:
-        """Seals, writes and syncs one flush of what is staged; whether more is durable then."""
-        groups = self._take()
+    async def _flush_groups(self, groups: Sequence[_Group]) -> bool:
+        """Seals, writes and syncs one flush; whether more is durable then."""
         frames = [(group, layout.lay_out(group, self._stamp)) for group in groups]
         size = sum(len(plaintext) for _, plaintext in frames)
         file = self._files.active
@@ -199,7 +210,11 @@ class SealedLog:
         before = file.writer.tail
         if size < INLINE_SEAL_BYTES:
             sealed = self._seal(file, frames)
-            await self._rounds.put(file.file, sealed)
+            try:
+                await self._rounds.put(file.file, sealed)
+            except StorageFull:
+                file.take_back()
+                raise
         else:
             sealed = await trio.to_thread.run_sync(self._seal_and_put, file, frames)
         file.synced(sealed)
@@ -235,7 +250,7 @@ class SealedLog:
 
     @staticmethod
     def _seal(file: LogFile, frames: Sequence[tuple[_Group, bytearray]]) -> Flush:
-        return file.writer.lay_out(
+        return file.seal(
             [(FrameKind.ENTRIES, len(group), plaintext) for group, plaintext in frames]
         )
 
@@ -317,10 +332,16 @@ class SealedLog:
             invariant(offset <= self._end_offset, "a log does not start after its end")
             may_go = self._written if applied is None else min(applied, self._written)
             end = self._written_offset()
-            if offset == end and self._files.active.entry.first_index <= self._written <= may_go:
-                await self._write(self._files.roll, Index(self._written + 1), end,
-                                  self._epochs.before(Index(self._written + 1)))  # fmt: skip
-            await self._write(self._files.raise_start, offset, may_go)
+            next_index = Index(self._written + 1)
+            begun = self._files.active.entry.first_index
+            try:
+                if offset == end and begun < next_index <= may_go + 1:
+                    runs = self._epochs.before(next_index)
+                    await self._write(self._files.roll, next_index, end, runs)
+                await self._write(self._files.raise_start, offset, may_go)
+            except StorageFull:
+                self._failure = None  # nothing has changed; whoever wants it tries again
+                raise
             self._epochs.forget_before(Index(self.first_index - 1))
 
     @asynccontextmanager

@@ -12,8 +12,9 @@ from typing import Final
 
 import msgspec
 
+from appliance.crypto.chain import GENESIS
 from appliance.crypto.sealed import NO_FRAME, PREAMBLE_BYTES, FrameKind
-from appliance.errors import DamageDetected
+from appliance.errors import DamageDetected, StorageFull
 from appliance.invariant import invariant
 from appliance.storage import layout
 from appliance.storage.contents import Contents, FileHome
@@ -23,18 +24,28 @@ from appliance.storage.manifest import ClosedEnd, FileEntry, Void
 from appliance.storage.segment import Flush, Frame, SegmentReader, SegmentWriter, Tail
 from appliance.types import Entry, Index, Offset, TimestampMs
 
+BEGINNING: Final = Tail(0, GENESIS, NO_FRAME, 0)
 END_OF_INDEXES: Final = Index((1 << 64) - 1)
 
 
 class Written:
     """What only the active file has: contents that stay, a writer, and what it has come to."""
 
-    __slots__ = ("contents", "first_time_ms", "max_time_ms", "readable", "voids", "writer")
+    __slots__ = (
+        "before",
+        "contents",
+        "first_time_ms",
+        "max_time_ms",
+        "readable",
+        "voids",
+        "writer",
+    )
 
     def __init__(self, contents: Contents) -> None:
         """Begins with an index of one place and no writer; recovery or appending add to it."""
         self.contents = contents
         self.writer: SegmentWriter | None = None
+        self.before = BEGINNING
         self.readable = 0
         self.voids: list[Void] = []
         self.first_time_ms = NO_TIME
@@ -108,10 +119,23 @@ class LogFile:
         """The active file's index."""
         return self._active.contents.index
 
+    def seal(self, frames: Sequence[tuple[FrameKind, int, bytearray]]) -> Flush:
+        """Lays out a flush, to be put into the file next or taken back."""
+        self._active.before = self.writer.tail
+        return self.writer.lay_out(frames)
+
+    def take_back(self) -> None:
+        """Forgets the flush that was sealed last and for which there was no space."""
+        self.writer.take_back(self._active.before)
+
     def put(self, flush: Flush) -> None:
-        """Writes a flush and syncs it; raises StorageError, StorageFull."""
+        """Writes a flush and syncs it; raises StorageError, and StorageFull if none of it was."""
         file = self.file
-        file.reserve(flush.position + len(flush.buffer))
+        try:
+            file.reserve(flush.position + len(flush.buffer))
+        except StorageFull:
+            self.take_back()
+            raise
         file.write(flush.position, flush.buffer)
         file.sync()
 
@@ -131,7 +155,7 @@ class LogFile:
     def void(self, index: Index, offset: Offset) -> None:
         """Voids entries from `index` on, durably; `offset` comes next then."""
         plaintext = bytearray(PREAMBLE_BYTES) + layout.void_content(index, offset)
-        flush = self.writer.lay_out([(FrameKind.VOID, 1, plaintext)])
+        flush = self.seal([(FrameKind.VOID, 1, plaintext)])
         self.put(flush)
         self.note_void(flush.position, index)
         self.synced(flush)
@@ -144,7 +168,7 @@ class LogFile:
     def end_writing(self, kind: FrameKind) -> ClosedEnd:
         """Writes and syncs a last frame, of kind FINAL or STOP."""
         writer = self.writer
-        flush = writer.lay_out([(kind, 0, bytearray(PREAMBLE_BYTES))])
+        flush = self.seal([(kind, 0, bytearray(PREAMBLE_BYTES))])
         self.put(flush)
         self.synced(flush)
         active = self._active

@@ -10,6 +10,7 @@ here is named by anything but a UUID.
 """
 
 import threading
+from contextlib import suppress
 from uuid import UUID
 
 import msgspec
@@ -19,7 +20,7 @@ from appliance.crypto.aead import TAG_BYTES
 from appliance.crypto.chain import GENESIS
 from appliance.crypto.keyring import check_commitment, commitment
 from appliance.crypto.sealed import FORMAT
-from appliance.errors import ConfigurationError, DamageDetected, StorageError
+from appliance.errors import ConfigurationError, DamageDetected, StorageError, StorageFull
 from appliance.invariant import invariant
 from appliance.limits import MARK_AFTER_IDLE_MS, MARK_AT_LEAST_EVERY_MS, MAX_DOCUMENT_BYTES
 from appliance.ports import (
@@ -362,8 +363,9 @@ class NodeDirectory:
             await trio.sleep(MARK_AFTER_IDLE_MS / 1000)
             too_long_ago = trio.current_time() - MARK_AT_LEAST_EVERY_MS / 1000
             busy_too = all_marked < too_long_ago
-            await self._mark(busy_too=busy_too)
-            await self._journal.rotate_if_grown(self._name_journal)
+            with suppress(StorageFull):  # marks are older for a while than they could be, no more
+                await self._mark(busy_too=busy_too)
+                await self._journal.rotate_if_grown(self._name_journal)
             all_marked = trio.current_time() if busy_too else all_marked
 
     def _note_written(self) -> None:

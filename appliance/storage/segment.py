@@ -144,6 +144,16 @@ class SegmentWriter:
         self._position += size
         return flush
 
+    def take_back(self, tail: Tail) -> None:
+        """Forgets flushes that were laid out after `tail` and not written: there was no space.
+
+        Their numbers are spent, so the next flush begins a new extent.
+        """
+        self._chain = TagChain(tail.tag)
+        self._position = tail.position
+        self._last = tail.frame
+        self._extent = None
+
     def synced(self, last: FrameRef) -> None:
         """Learns that a flush ending in this frame is durable."""
         self._durable = last

@@ -18,7 +18,7 @@ from appliance.broker.caller import Caller
 from appliance.broker.node import BrokerNode, BrokerSettings
 from appliance.broker.pending import Pending
 from appliance.coordination.commands import Endpoint
-from appliance.errors import RequestError, StorageError
+from appliance.errors import RequestError, StorageError, StorageFull
 from appliance.ports import HardState, SegmentInfo, Slice
 from appliance.types import (
     ClusterId,
@@ -91,6 +91,7 @@ class Disk:
         self.states = {}
         self.gates = {}
         self.broken = set()
+        self.full = set()
         self.flushes = 0
 
 
@@ -172,6 +173,8 @@ class Log:
             while self.staged:
                 count = len(self.staged)
                 await self.disk.gates.get(self.partition, _open).wait()
+                if self.partition in self.disk.full:
+                    raise StorageFull("no space")
                 if self.partition in self.disk.broken:
                     raise StorageError("the disk is broken")
                 for entry in self.staged[:count]:

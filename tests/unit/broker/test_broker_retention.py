@@ -170,3 +170,34 @@ def test_housekeeping_lets_go_of_what_has_expired(world, run):
             assert (await broker.produce(world.batch(b"b")))[0].base_offset == 3
 
     run(main)
+
+
+def test_a_full_disk_refuses_batches_serves_reads_and_is_forgotten_with_space(world, run):
+    async def main():
+        async with world.running() as broker:
+            await broker.create()
+            await broker.produce(world.batch(b"a"))
+            broker.disk.full.add(broker.log_of())
+            errors = [part.error for part in await broker.produce(*[world.batch(b"b")] * 2)]
+            assert errors == [ErrorCode.KAFKA_STORAGE_ERROR] * 2
+            assert (await broker.fetch(0)).high_watermark == 1
+            assert (await broker.produce(world.batch(b"c"), name="admin"))[0].error is (
+                ErrorCode.KAFKA_STORAGE_ERROR
+            )
+            broker.disk.full.clear()
+            await world.sleep(2)
+            (part,) = await broker.produce(world.batch(b"d"))
+            assert part.error is ErrorCode.NONE
+            assert part.base_offset == 2
+
+    run(main)
+
+
+def test_a_node_whose_disk_is_full_still_stops(world, run):
+    async def main():
+        async with world.running() as broker:
+            await broker.create()
+            broker.disk.full.add(broker.log_of())
+            await broker.produce(world.batch(b"b"))
+
+    run(main)
