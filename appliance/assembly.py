@@ -31,11 +31,13 @@ from appliance.invariant import InvariantViolation
 from appliance.keys.lease import LeasedKeys, Report, Standing
 from appliance.keys.waiting import await_serving
 from appliance.limits import MAX_POLICY_BYTES
+from appliance.logins import open_logins
 from appliance.observe.system import SystemClock, SystemEntropy
 from appliance.ports import KeyHealth, KeyProvider
 from appliance.server.budget import Budgets
 from appliance.server.dialects import KafkaDialect, NativeDialect
 from appliance.server.listener import Listener
+from appliance.server.login_gate import ByLogin
 from appliance.server.sandbox import forbid_dumps
 from appliance.server.signer import NodeSigner
 from appliance.server.tls import ServerContexts, TLSFiles
@@ -99,13 +101,21 @@ def run(config: NodeConfig, passphrase: bytes | None, *, announce: Callable[[str
         raise SystemExit(FAULT) from None
 
 
+class _Listeners(Struct, frozen=True):
+    """Every listener of clients; `for_login` only where the configuration has one."""
+
+    for_kafka: Listener[kafka.Call]
+    for_native: Listener[native.NativeCall]
+    for_login: Listener[kafka.Call] | None
+
+
 class _Control:
     """What signals do, which depends on how far the node has come."""
 
     def __init__(self) -> None:
         self.life = trio.CancelScope()
         self.stopping = trio.Event()
-        self.contexts: ServerContexts | None = None
+        self.contexts: tuple[ServerContexts, ...] = ()
         self.serving = False
         self._refused_for: list[str] = []
 
@@ -148,10 +158,9 @@ class _Control:
             _log.error("sealing: the lease of its keys has ended", reason=report.reason)
 
     def _reload(self) -> None:
-        if self.contexts is None:
-            return
         try:
-            self.contexts.reload()
+            for contexts in self.contexts:
+                contexts.reload()
         except ConfigurationError as error:
             _log.error("reload failed, what was in force stays", reason=str(error))
         else:
@@ -240,7 +249,9 @@ async def _open_and_serve(
                 audit = AuditLog(journal, clock)
                 await audit.start()
                 gate = Gate(broker.policies, broker.topic_names, clock)
-                listeners = _listeners(config, broker.dispatcher(gate, audit), control)
+                dispatcher = broker.dispatcher(gate, audit)
+                login = await _login_listener(config, dispatcher, control, broker, nursery)
+                listeners = _listeners(config, dispatcher, control, login)
                 await _serve(config, listeners, keys, control, announce)
             finally:
                 with trio.move_on_after(CLOSE_S, shield=True):
@@ -253,34 +264,67 @@ async def _open_and_serve(
 
 
 def _listeners(
-    config: NodeConfig, dispatcher: Dispatcher, control: _Control
-) -> tuple[Listener[kafka.Call], Listener[native.NativeCall]]:
-    contexts = control.contexts or _tls(config)
+    config: NodeConfig,
+    dispatcher: Dispatcher,
+    control: _Control,
+    login: Listener[kafka.Call] | None,
+) -> _Listeners:
+    contexts = control.contexts[0]
     authenticate = CertificatePrincipals(config.tls.trust_domain, allow_nodes=False).principal
     budgets = Budgets()
-    return (
+    return _Listeners(
         Listener(
             "kafka", KafkaDialect(), dispatcher, authenticate, contexts=contexts, budgets=budgets
         ),
         Listener(
             "native", NativeDialect(), dispatcher, authenticate, contexts=contexts, budgets=budgets
         ),
+        login,
+    )
+
+
+async def _login_listener(
+    config: NodeConfig,
+    dispatcher: Dispatcher,
+    control: _Control,
+    broker: BrokerNode,
+    nursery: trio.Nursery,
+) -> Listener[kafka.Call] | None:
+    """The listener for logins, if the configuration has one; its issuer's keys are kept fresh."""
+    settings = config.listeners.login
+    if settings is None:
+        return None
+    clock, entropy = SystemClock(), SystemEntropy()
+    logins = await open_logins(settings, broker.policies.scram_credential, clock, entropy)
+    nursery.start_soon(logins.refresh)
+    return Listener(
+        "login",
+        KafkaDialect(),
+        dispatcher,
+        ByLogin(logins.begin),
+        contexts=control.contexts[1],
+        budgets=Budgets(),
     )
 
 
 async def _serve(
     config: NodeConfig,
-    listeners: tuple[Listener[kafka.Call], Listener[native.NativeCall]],
+    listeners: _Listeners,
     keys: NodeKeys,
     control: _Control,
     announce: Callable[[str], None],
 ) -> None:
     """Serves until a signal, or the end of the keys' lease; then sees the connections off."""
     settings = config.listeners
-    for_kafka, for_native = listeners
+    for_kafka, for_native = listeners.for_kafka, listeners.for_native
+    login = listeners.for_login
     await for_kafka.bind(settings.kafka.bound.host, settings.kafka.bound.port)
     await for_native.bind(settings.native.bound.host, settings.native.bound.port)
+    if login is not None and settings.login is not None:
+        await login.bind(settings.login.bound.host, settings.login.bound.port)
     async with trio.open_nursery() as nursery:
+        if login is not None:
+            await nursery.start(login.serve)
         await nursery.start(for_kafka.serve)
         await nursery.start(for_native.serve)
         gc.collect()
@@ -292,6 +336,8 @@ async def _serve(
         control.serving = control.stopping.is_set()
         for_kafka.stop()
         for_native.stop()
+        if login is not None:
+            login.stop()
 
 
 async def _seal_domains(keys: NodeKeys, broker: BrokerNode) -> None:
@@ -381,10 +427,15 @@ def _login(vault: VaultKeys) -> "VaultLogin":
     raise InvariantViolation("a configuration has one login to Vault")
 
 
-def _tls(config: NodeConfig) -> ServerContexts:
+def _tls(config: NodeConfig) -> tuple[ServerContexts, ...]:
+    """TLS of the listeners for certificates, and of the one for logins if there is one."""
     tls = config.tls
     files = TLSFiles(certificate=tls.certificate, key=tls.key, ca=tls.ca, crl=tls.crl)
-    return ServerContexts(files, tls.key_exchange)
+    by_certificate = ServerContexts(files, tls.key_exchange)
+    login = config.listeners.login
+    if login is None:
+        return (by_certificate,)
+    return by_certificate, ServerContexts(files, tls.key_exchange, login.client_certificate)
 
 
 def _broker_settings(config: NodeConfig) -> BrokerSettings:
@@ -395,9 +446,14 @@ def _broker_settings(config: NodeConfig) -> BrokerSettings:
         domain=config.node.domain,
         host=config.node.host,
         rack=config.node.rack,
-        endpoints=(
-            advertised("kafka", config.listeners.kafka.public),
-            advertised("native", config.listeners.native.public),
+        endpoints=tuple(
+            advertised(name, settings.public)
+            for name, settings in (
+                ("kafka", config.listeners.kafka),
+                ("native", config.listeners.native),
+                ("login", config.listeners.login),
+            )
+            if settings is not None
         ),
         auto_create=config.topics.auto_create,
         default_partitions=config.topics.default_partitions,

@@ -8,6 +8,7 @@ otherwise. Every refusal names the setting and what to do.
 
 import re
 import tomllib
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -105,11 +106,60 @@ class ListenerSettings(Section, frozen=True):
         return Endpoint.parse(self.advertised or self.bind)
 
 
+class OAuthSettings(Section, frozen=True):
+    """`[listeners.login.oauth]`: whose tokens are believed. Nothing of it has a default."""
+
+    issuer: Text
+    audience: Text
+    algorithms: Annotated[tuple[Text, ...], Meta(min_length=1, max_length=16)]
+    keys: Path | None = None
+    """A JWK set in a file; `keys_url` and `keys_ca` fetch it over HTTPS instead."""
+    keys_url: str | None = None
+    keys_ca: Path | None = None
+    principal_claim: Text = "sub"
+
+    def __post_init__(self) -> None:
+        """Checks that there is exactly one source of keys, and that it is a safe one."""
+        if (self.keys is None) is (self.keys_url is None):
+            raise ValueError("give either 'keys', a file, or 'keys_url' and 'keys_ca'")
+        if self.keys_url is not None:
+            if not self.keys_url.startswith("https://"):
+                raise ValueError("'keys_url' begins with https://: keys decide who is let in")
+            if self.keys_ca is None:
+                raise ValueError("'keys_url' needs 'keys_ca', whose certificates it must show")
+
+
+Mechanism = Literal["SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
+
+
+class LoginListenerSettings(ListenerSettings, frozen=True):
+    """`[listeners.login]`: Kafka's protocol for clients that log in inside TLS.
+
+    Every client of this listener logs in; `client_certificate` says whether it must have one too.
+    """
+
+    mechanisms: Annotated[tuple[Mechanism, ...], Meta(min_length=1)] = (
+        "SCRAM-SHA-256",
+        "SCRAM-SHA-512",
+    )
+    client_certificate: Literal["required", "optional"] = "required"
+    max_session_s: Annotated[int, Meta(ge=0, le=86_400 * 30)] = 3600
+    """A login lasts no longer, and is then renewed (KIP-368); 0 is without end."""
+    oauth: OAuthSettings | None = None
+
+    def __post_init__(self) -> None:
+        """Checks that tokens are accepted by rules, and rules not without tokens."""
+        super().__post_init__()
+        if ("OAUTHBEARER" in self.mechanisms) is (self.oauth is None):
+            raise ValueError("OAUTHBEARER among 'mechanisms' and the table 'oauth' go together")
+
+
 class ListenersSettings(Section, frozen=True):
-    """`[listeners]`: the two listeners; both speak TLS 1.3 with client certificates only."""
+    """`[listeners]`: all speak TLS 1.3; who a peer is says its certificate, or its login."""
 
     kafka: ListenerSettings
     native: ListenerSettings
+    login: LoginListenerSettings | None = None
 
 
 class TLSSettings(Section, frozen=True):
@@ -232,9 +282,14 @@ class NodeConfig(Section, frozen=True):
 
     def __post_init__(self) -> None:
         """Checks the relations between tables."""
-        kafka, native = self.listeners.kafka.bound, self.listeners.native.bound
-        if kafka.port == native.port and _overlap(kafka.host, native.host):
-            raise ValueError(f"listeners.kafka and listeners.native both bind port {kafka.port}")
+        given = [("kafka", self.listeners.kafka.bound), ("native", self.listeners.native.bound)]
+        if self.listeners.login is not None:
+            given.append(("login", self.listeners.login.bound))
+        for (name, one), (other_name, other) in combinations(given, 2):
+            if one.port == other.port and _overlap(one.host, other.host):
+                raise ValueError(
+                    f"listeners.{name} and listeners.{other_name} both bind port {one.port}"
+                )
 
 
 def parse(text: str, *, base: Path) -> NodeConfig:

@@ -17,6 +17,21 @@ MAX_HANDSHAKES_AT_ONCE = 1024
 MAX_HANDSHAKES_PER_ADDRESS = 64
 MAX_CONNECTIONS = 4096
 MAX_CONNECTIONS_PER_ADDRESS = 1024
+MAX_LOGIN_S = 10
+"""From the end of the handshake to the end of the login, where one is asked for."""
+FAILED_LOGIN_DELAY_S = 0.1
+"""Before a failed login is answered (Kafka's connection.failed.authentication.delay.ms)."""
+MAX_SCRAM_MESSAGE_BYTES = 4 * KIB
+MAX_SCRAM_ITERATIONS = 16_384
+"""Of a credential (Kafka's bound too); clients do that much work at each login."""
+MAX_SCRAM_SALT_BYTES = 128
+MAX_SCRAM_CREDENTIALS = 100_000
+"""Of all users, kept by the catalogue."""
+MAX_TOKEN_BYTES = 12 * KIB
+MAX_KEY_SET_BYTES = 256 * KIB
+MAX_KEY_SET_KEYS = 64
+MAX_KEY_SET_FETCH_S = 10
+KEY_SET_REFRESH_S = 300
 MAX_FRAME_READ_S = 30
 """From a frame's first byte to its last."""
 MAX_IDLE_S = 600

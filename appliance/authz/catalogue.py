@@ -22,6 +22,7 @@ from appliance.ports import TopicResolver
 from appliance.types import PrincipalKind
 from appliance.wire.requests import (
     AlterConfigs,
+    AlterUserScramCredentials,
     ApiVersions,
     CreateAcls,
     CreatePartitions,
@@ -38,6 +39,7 @@ from appliance.wire.requests import (
     DescribeProducers,
     DescribeQuorum,
     DescribeTopicPartitions,
+    DescribeUserScramCredentials,
     ElectLeaders,
     Fetch,
     FindCoordinator,
@@ -55,6 +57,8 @@ from appliance.wire.requests import (
     ReplacePolicy,
     Request,
     RewrapKeys,
+    SaslAuthenticate,
+    SaslHandshake,
     ShredTopic,
     SyncGroup,
     UpdateFeatures,
@@ -125,7 +129,7 @@ class CatalogueEntry(msgspec.Struct, frozen=True):
     items: tuple[Items, ...] = ()
     resolve: Resolve | None = None
     asked_by: PrincipalKind = PrincipalKind.USER
-    listeners: frozenset[str] = frozenset({"kafka", "native"})
+    listeners: frozenset[str] = frozenset({"kafka", "login", "native"})
 
 
 CODES: Final = {
@@ -193,6 +197,11 @@ def _on_cluster(action: Action, *needs: Requirement) -> CatalogueEntry:
 def _the_policy(action: Action) -> Requirement:
     """What a request about the policy, or about who may be whom, needs besides."""
     return _need(action, ResourceKind.POLICY, narrowing.the_policy)
+
+
+def _before_all_else() -> CatalogueEntry:
+    """A row for a message of a login, which whoever is connected may send."""
+    return CatalogueEntry(EntryKind.OPEN, ErrorCode.CLUSTER_AUTHORIZATION_FAILED, ErrorCode.NONE)
 
 
 def _on_settings(action: Action) -> CatalogueEntry:
@@ -370,6 +379,10 @@ CATALOGUE: Final[Mapping[type[Request], CatalogueEntry]] = MappingProxyType({
     DescribeAcls: _on_cluster(Action.DESCRIBE, _the_policy(Action.DESCRIBE)),
     CreateAcls: _on_cluster(Action.ALTER, _the_policy(Action.ALTER)),
     DeleteAcls: _on_cluster(Action.ALTER, _the_policy(Action.ALTER)),
+    SaslHandshake: _before_all_else(),
+    SaslAuthenticate: _before_all_else(),
+    DescribeUserScramCredentials: _on_cluster(Action.DESCRIBE),
+    AlterUserScramCredentials: _on_cluster(Action.ALTER, _the_policy(Action.ALTER)),
     DescribeLogDirs: _on_cluster(Action.DESCRIBE),
     DescribeQuorum: _on_cluster(Action.DESCRIBE),
     ElectLeaders: _on_cluster(Action.ALTER),

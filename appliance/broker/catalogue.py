@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 import trio
 
+from appliance.authn.sasl_scram import SCRAM_NUMBERS, ScramCredential
 from appliance.broker.commands import CommandLog
 from appliance.broker.foundation import CATALOGUE_LOG, Foundation
 from appliance.coordination.catalog import Catalog
@@ -30,6 +31,7 @@ from appliance.coordination.commands import (
     TopicCreated,
     TopicDeleted,
 )
+from appliance.coordination.credentials import CredentialChanged, CredentialCommand
 from appliance.coordination.key_commands import KeyCommand, KeysChanged, TopicKeys
 from appliance.coordination.key_domains import KeyOutcome
 from appliance.coordination.topic_changes import (
@@ -42,8 +44,8 @@ from appliance.errors import ErrorCode, RequestError
 from appliance.limits import PRODUCER_ID_BLOCK
 from appliance.types import NodeId, PartitionId, ProducerId, TopicId, TopicName
 
-AnyCommand = CatalogCommand | KeyCommand | TopicChange
-AnyOutcome = Outcome | KeyOutcome | TopicChanged
+AnyCommand = CatalogCommand | CredentialCommand | KeyCommand | TopicChange
+AnyOutcome = Outcome | CredentialChanged | KeyOutcome | TopicChanged
 
 _DECODER: msgspec.msgpack.Decoder[AnyCommand] = msgspec.msgpack.Decoder(AnyCommand)
 
@@ -176,6 +178,17 @@ class Catalogue:
         if not isinstance(outcome, PolicySet):
             raise RequestError(ErrorCode.UNKNOWN_SERVER_ERROR, "the policy was not set")
         return outcome.version
+
+    def scram_credential(self, user: str, mechanism: str) -> ScramCredential | None:
+        """What is kept of a user's password for a mechanism, or None."""
+        kept = self.state.credentials.held.get((user, SCRAM_NUMBERS.get(mechanism, 0)))
+        if kept is None:
+            return None
+        return ScramCredential(kept.iterations, kept.salt, kept.stored_key, kept.server_key)
+
+    async def change_credential(self, command: CredentialCommand) -> None:
+        """Sets or removes what is kept of a password; raises RequestError."""
+        await self._execute(command)
 
     # --- nodes ---
 

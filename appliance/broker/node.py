@@ -47,6 +47,7 @@ from appliance.broker.handlers.init_producer_id import InitProducerIdHandler
 from appliance.broker.handlers.join_group import JoinGroupHandler
 from appliance.broker.handlers.leave_group import LeaveGroupHandler
 from appliance.broker.handlers.list_offsets import ListOffsetsHandler
+from appliance.broker.handlers.login import SaslAuthenticateHandler, SaslHandshakeHandler
 from appliance.broker.handlers.metadata import AutoCreation, MetadataHandler
 from appliance.broker.handlers.offset_commit import OffsetCommitHandler
 from appliance.broker.handlers.offset_fetch import OffsetFetchHandler
@@ -54,6 +55,10 @@ from appliance.broker.handlers.offset_for_leader_epoch import OffsetForLeaderEpo
 from appliance.broker.handlers.produce import ProduceHandler
 from appliance.broker.handlers.replace_policy import ReplacePolicyHandler
 from appliance.broker.handlers.rewrap_keys import RewrapKeysHandler
+from appliance.broker.handlers.scram_credentials import (
+    AlterUserScramCredentialsHandler,
+    DescribeUserScramCredentialsHandler,
+)
 from appliance.broker.handlers.shred_topic import ShredTopicHandler
 from appliance.broker.handlers.sync_group import SyncGroupHandler
 from appliance.broker.handlers.update_features import UpdateFeaturesHandler
@@ -244,6 +249,10 @@ class BrokerNode:
         dispatcher.register(DescribeQuorumHandler(catalogue, placement))
         dispatcher.register(ElectLeadersHandler(topics, placement))
         dispatcher.register(UpdateFeaturesHandler())
+        dispatcher.register(SaslHandshakeHandler())
+        dispatcher.register(SaslAuthenticateHandler())
+        dispatcher.register(DescribeUserScramCredentialsHandler(catalogue))
+        dispatcher.register(AlterUserScramCredentialsHandler(catalogue, auditor))
         policy = PolicyEditing(catalogue, auditor)
         dispatcher.register(DescribeAclsHandler(policy))
         dispatcher.register(CreateAclsHandler(policy))

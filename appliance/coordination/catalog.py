@@ -28,6 +28,13 @@ from appliance.coordination.commands import (
     TopicCreated,
     TopicDeleted,
 )
+from appliance.coordination.credentials import (
+    CredentialChanged,
+    CredentialCommand,
+    Credentials,
+    RemoveScram,
+    SetScram,
+)
 from appliance.coordination.key_commands import (
     AssignKeyDomain,
     BeginShred,
@@ -66,6 +73,7 @@ class Catalog:
         self._next_producer_id = ProducerId(0)
         self._policy_version = 0
         self._policy_text = ""
+        self.credentials = Credentials()
 
     @property
     def topics(self) -> Mapping[TopicName, Topic]:
@@ -88,8 +96,8 @@ class Catalog:
         return self._policy_version, self._policy_text
 
     def apply(
-        self, command: CatalogCommand | KeyCommand | TopicChange
-    ) -> Outcome | KeyOutcome | TopicChanged:
+        self, command: CatalogCommand | CredentialCommand | KeyCommand | TopicChange
+    ) -> Outcome | CredentialChanged | KeyOutcome | TopicChanged:
         """Takes the next command of the log."""
         match command:
             case CreateTopic():
@@ -100,6 +108,8 @@ class Catalog:
                 return self._allocate(command)
             case SetPolicy():
                 return self._set_policy(command)
+            case SetScram() | RemoveScram():
+                return self.credentials.apply(command)
             case AlterTopic() | AddPartitions():
                 return self._change(command)
             case RegisterNode():

@@ -14,7 +14,9 @@ import msgspec
 import structlog
 import trio
 
+from appliance.authn.login import Login
 from appliance.broker.caller import Caller
+from appliance.broker.pending import Pending
 from appliance.errors import ApplianceError, ProtocolViolation
 from appliance.limits import (
     MAX_CLOSE_S,
@@ -22,15 +24,18 @@ from appliance.limits import (
     MAX_FRAME_BYTES_UNAUTHENTICATED,
     MAX_FRAME_READ_S,
     MAX_IDLE_S,
+    MAX_LOGIN_S,
     MAX_PIPELINED_REQUESTS,
     MAX_SEND_STALL_S,
 )
 from appliance.server.budget import Budgets
 from appliance.server.dialect import C, Dialect, Dispatch
+from appliance.server.login_gate import LoginGate
 from appliance.server.replies import ReplyQueue
 from appliance.server.tls import TLSStream
 from appliance.types import Principal
 from appliance.wire.buffer import FrameBuffer
+from appliance.wire.requests import AnyRequest, Response
 from appliance.wire.session import Event, Session, State
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger(__name__)
@@ -59,8 +64,9 @@ class Connection(Generic[C]):
         *,
         budgets: Budgets,
         limits: ConnectionLimits,
+        login: Login | None = None,
     ) -> None:
-        """Serves `caller` on `stream`, whose handshake is over."""
+        """Serves `caller` on `stream`, whose handshake is over; by `login` it says who it is."""
         self._stream = stream
         self._caller = caller
         self._dialect = dialect
@@ -68,7 +74,9 @@ class Connection(Generic[C]):
         self._budget = budgets.client_requests
         self._limits = limits
         self._session = Session()
-        self._session.on(Event.VERIFIED)
+        self._gate = None if login is None else LoginGate(login, dispatch)
+        self._session.on(Event.VERIFIED if login is None else Event.ENCRYPTED)
+        self._since = trio.current_time()
         self._frames = FrameBuffer(MAX_FRAME_BYTES_UNAUTHENTICATED)
         self._replies = ReplyQueue(
             stream, dialect, requests=budgets.client_requests, replies=budgets.client_replies
@@ -94,9 +102,9 @@ class Connection(Generic[C]):
         """Returns when the connection has ended, for whatever reason; the stream is left open."""
         try:
             with self._life:
-                await self._dispatch.login(self._caller)
-                self._session.on(Event.ADMITTED)
-                self._frames.max_frame_bytes = self._limits.max_frame_bytes
+                if self._gate is None:
+                    await self._dispatch.login(self._caller)
+                    self._admit_caller()
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._write)
                     await self._read()
@@ -108,6 +116,10 @@ class Connection(Generic[C]):
             self._replies.close()
             self._budget.release(self._frame_charge)
             self._frame_charge = 0
+
+    def _admit_caller(self) -> None:
+        self._session.on(Event.ADMITTED)
+        self._frames.max_frame_bytes = self._limits.max_frame_bytes
 
     def stop(self) -> None:
         """Reads no more; replies that are on their way are finished within MAX_CLOSE_S."""
@@ -130,6 +142,8 @@ class Connection(Generic[C]):
         stalled = self._stream.send_stalled_since
         if stalled is not None and now - stalled > self._limits.max_send_stall_s:
             return "the peer does not read its replies"
+        if self._session.state is State.LOGGING_IN and now - self._since > MAX_LOGIN_S:
+            return "the login takes too long"
         begun = self._frame_since
         if begun is not None and now - begun > self._limits.max_frame_read_s:
             return "a frame takes too long"
@@ -216,12 +230,32 @@ class Connection(Generic[C]):
                 self._replies.flush_now()
                 await self._replies.wait_below(self._limits.max_pipelined_requests)
             self._replies.wake()
-            reply = await self._dispatch.dispatch(self._caller, call.request)
+            reply: Response | Pending | None = None
+            if self._gate is not None:
+                reply = await self._log_in(self._gate, call.request)
+            if reply is None:
+                reply = await self._dispatch.dispatch(self._caller, call.request)
             if reply is not None:
                 self._replies.add(call, reply, charge)
                 charge = 0
         finally:
             self._budget.release(charge)
+
+    async def _log_in(self, gate: LoginGate, request: AnyRequest) -> Response | None:
+        """The answer to a message of a login; None for a request that may go on."""
+        outcome = await gate.take(
+            self._caller, request, serving=self._session.state is State.SERVING
+        )
+        if outcome is None:
+            return None
+        if outcome.caller is not None:
+            self._session.on(Event.VERIFIED)
+            self._caller = outcome.caller
+            await self._dispatch.login(self._caller)
+            self._admit_caller()
+        elif outcome.ends:
+            self._stopping = True
+        return outcome.response
 
     # --- writing ---------------------------------------------------------------------------
 

@@ -3,7 +3,8 @@
 Rules:
 - `bind` comes first and fails clearly; nothing is accepted before `serve`.
 - Limits are applied before TLS costs anything, and running out of descriptors is survived.
-- A peer is let in by its verified certificate only; who is not is recorded, and nothing is read.
+- A peer is let in by its verified certificate, or on a listener for logins by a login inside TLS,
+  and by nothing else; who is not is recorded, and nothing is read.
 - Time limits of all connections are kept by one sweep, which sleeps while there are none.
 """
 
@@ -21,6 +22,7 @@ from appliance.server.admission import Admission, AdmissionLimits, origin_of
 from appliance.server.budget import Budgets
 from appliance.server.connection import Connection, ConnectionLimits
 from appliance.server.dialect import C, Dialect, Dispatch
+from appliance.server.login_gate import NOBODY, ByLogin
 from appliance.server.tls import ServerContexts, TLSStream
 from appliance.types import Principal
 
@@ -39,7 +41,7 @@ class Listener(Generic[C]):
         name: str,
         dialect: Dialect[C],
         dispatch: Dispatch,
-        authenticate: Callable[[bytes], Principal],
+        authenticate: Callable[[bytes], Principal] | ByLogin,
         *,
         contexts: ServerContexts,
         budgets: Budgets,
@@ -52,7 +54,8 @@ class Listener(Generic[C]):
             name: `kafka`, `native` or `peer`, as callers and logs carry it.
             dialect: the protocol spoken here.
             dispatch: who answers requests.
-            authenticate: a verified certificate (DER) to a principal; raises AuthenticationFailed.
+            authenticate: a verified certificate (DER) to a principal, raises AuthenticationFailed;
+                or the login that each connection has to go through instead.
             contexts: TLS for new connections; may be reloaded at any time.
             budgets: the node's memory.
             connection_limits: what one connection may cost.
@@ -163,6 +166,8 @@ class Listener(Generic[C]):
         try:
             with trio.fail_after(MAX_HANDSHAKE_S):
                 await stream.do_handshake()
+            if isinstance(self._authenticate, ByLogin):
+                return NOBODY
             return self._authenticate(stream.peer_certificate_der)
         except AuthenticationFailed as error:
             await self._turn_away(address, str(error))
@@ -186,6 +191,7 @@ class Listener(Generic[C]):
             self._dispatch,
             budgets=self._budgets,
             limits=self._connection_limits,
+            login=self._authenticate.begin() if isinstance(self._authenticate, ByLogin) else None,
         )
         self._connections.add(connection)
         self._someone.set()

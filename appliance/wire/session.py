@@ -1,8 +1,9 @@
 """The states of one connection, as a table: what may happen next, and nothing else.
 
 Pure: `server.connection` feeds events in and does what a state allows. Frames are decoded in
-SERVING only; AUTHENTICATED is the moment between a verified certificate and its entry in the audit
-log, in which no application byte is read.
+SERVING, and in LOGGING_IN those of a login only; AUTHENTICATED is the moment between a proven
+principal and its entry in the audit log, in which no application byte is read. A login that renews
+another passes through it again (KIP-368).
 """
 
 from enum import Enum
@@ -16,6 +17,7 @@ class State(Enum):
     """Where a connection is in its life."""
 
     HANDSHAKING = "handshaking"
+    LOGGING_IN = "logging in"
     AUTHENTICATED = "authenticated"
     SERVING = "serving"
     DRAINING = "draining"
@@ -25,8 +27,10 @@ class State(Enum):
 class Event(Enum):
     """What happens to a connection."""
 
+    ENCRYPTED = "encrypted"
+    """TLS is up, and who the peer is remains to be said by a login inside it."""
     VERIFIED = "verified"
-    """TLS is up and the certificate maps to a principal."""
+    """The certificate, or the login, maps to a principal."""
     ADMITTED = "admitted"
     """The login is recorded."""
     STOP = "stop"
@@ -38,6 +42,11 @@ class Event(Enum):
 TABLE: Final = MappingProxyType(
     {
         (State.HANDSHAKING, Event.VERIFIED): State.AUTHENTICATED,
+        (State.HANDSHAKING, Event.ENCRYPTED): State.LOGGING_IN,
+        (State.LOGGING_IN, Event.VERIFIED): State.AUTHENTICATED,
+        (State.LOGGING_IN, Event.STOP): State.DRAINING,
+        (State.LOGGING_IN, Event.END): State.CLOSED,
+        (State.SERVING, Event.VERIFIED): State.AUTHENTICATED,
         (State.HANDSHAKING, Event.STOP): State.CLOSED,
         (State.HANDSHAKING, Event.END): State.CLOSED,
         (State.AUTHENTICATED, Event.ADMITTED): State.SERVING,

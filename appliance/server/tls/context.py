@@ -16,6 +16,9 @@ from OpenSSL import SSL, crypto
 from appliance.errors import ConfigurationError
 from appliance.invariant import invariant
 
+PeerCertificate = Literal["required", "optional"]
+"""Optional only where every peer logs in inside TLS; one that is given is verified all the same."""
+
 KeyExchange = Literal["preferred", "required"]
 
 _ENABLE_PARTIAL_WRITE: Final = 0x1
@@ -36,7 +39,13 @@ class TLSContext:
 
     __slots__ = ("key_exchange", "openssl")
 
-    def __init__(self, files: TLSFiles, key_exchange: KeyExchange, method: int) -> None:
+    def __init__(
+        self,
+        files: TLSFiles,
+        key_exchange: KeyExchange,
+        method: int,
+        peer_certificate: PeerCertificate = "required",
+    ) -> None:
         """Reads the files. Raises ConfigurationError, naming the file, if one cannot be used."""
         self.key_exchange = key_exchange
         self.openssl = context = SSL.Context(method)
@@ -45,13 +54,18 @@ class TLSContext:
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_session_id(b"memorystreamer")
         context.clear_mode(_ENABLE_PARTIAL_WRITE)
-        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+        required = 0 if peer_certificate == "optional" else SSL.VERIFY_FAIL_IF_NO_PEER_CERT
+        context.set_verify(SSL.VERIFY_PEER | required)
         _load(context, files)
 
 
-def server_context(files: TLSFiles, key_exchange: KeyExchange = "preferred") -> TLSContext:
-    """For accepting connections; a client certificate is required and verified."""
-    context = TLSContext(files, key_exchange, SSL.TLS_SERVER_METHOD)
+def server_context(
+    files: TLSFiles,
+    key_exchange: KeyExchange = "preferred",
+    peer_certificate: PeerCertificate = "required",
+) -> TLSContext:
+    """For accepting connections; a client certificate is verified, and required but for logins."""
+    context = TLSContext(files, key_exchange, SSL.TLS_SERVER_METHOD, peer_certificate)
     context.openssl.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
     context.openssl.load_client_ca(bytes(files.ca))
     return context
@@ -65,17 +79,23 @@ def client_context(files: TLSFiles, key_exchange: KeyExchange = "preferred") -> 
 class ServerContexts:
     """The context that new connections get; a reload replaces it, or changes nothing."""
 
-    __slots__ = ("_files", "_key_exchange", "current")
+    __slots__ = ("_files", "_key_exchange", "_peer_certificate", "current")
 
-    def __init__(self, files: TLSFiles, key_exchange: KeyExchange = "preferred") -> None:
+    def __init__(
+        self,
+        files: TLSFiles,
+        key_exchange: KeyExchange = "preferred",
+        peer_certificate: PeerCertificate = "required",
+    ) -> None:
         """Reads the files. Raises ConfigurationError."""
         self._files = files
         self._key_exchange: KeyExchange = key_exchange
-        self.current = server_context(files, key_exchange)
+        self._peer_certificate: PeerCertificate = peer_certificate
+        self.current = server_context(files, key_exchange, peer_certificate)
 
     def reload(self) -> None:
         """Reads the files again. Raises ConfigurationError, and the old context stays."""
-        self.current = server_context(self._files, self._key_exchange)
+        self.current = server_context(self._files, self._key_exchange, self._peer_certificate)
 
 
 def _load(context: SSL.Context, files: TLSFiles) -> None:

@@ -141,6 +141,21 @@ from appliance.wire.requests.keys import (
     ShredTopic,
     ShredTopicResult,
 )
+from appliance.wire.requests.login import (
+    AlteredScramUser,
+    AlterUserScramCredentials,
+    AlterUserScramCredentialsResult,
+    DescribeUserScramCredentials,
+    DescribeUserScramCredentialsResult,
+    SaslAuthenticate,
+    SaslAuthenticateResult,
+    SaslHandshake,
+    SaslHandshakeResult,
+    ScramDeletion,
+    ScramInfo,
+    ScramUpsertion,
+    ScramUser,
+)
 from appliance.wire.requests.policy import (
     DescribePolicy,
     DescribePolicyResult,
@@ -186,26 +201,26 @@ from appliance.wire.requests.topics import (
 )
 
 AnyRequest = Union[
-    ApiVersions, Produce, Fetch, ListOffsets, OffsetForLeaderEpoch, InitProducerId, Metadata,
-    CreateTopics, DeleteTopics, CreatePartitions, FindCoordinator, JoinGroup, SyncGroup, Heartbeat,
-    LeaveGroup, OffsetCommit, OffsetFetch, DescribeCluster, DescribeTopicPartitions,
+    ApiVersions, Produce, Fetch, ListOffsets, OffsetForLeaderEpoch, DeleteRecords, InitProducerId,
+    Metadata, CreateTopics, DeleteTopics, CreatePartitions, FindCoordinator, JoinGroup, SyncGroup,
+    Heartbeat, LeaveGroup, OffsetCommit, OffsetFetch, DescribeCluster, DescribeTopicPartitions,
     DescribeLogDirs, DescribeProducers, ElectLeaders, DescribeQuorum, UpdateFeatures,
     DescribeConfigs, AlterConfigs, IncrementalAlterConfigs, DescribeAcls, CreateAcls, DeleteAcls,
-    DescribePolicy, ReplacePolicy,
-    DeleteRecords, DescribeKeys, RewrapKeys, ShredTopic,
+    DescribeKeys, RewrapKeys, ShredTopic, SaslHandshake, SaslAuthenticate,
+    DescribeUserScramCredentials, AlterUserScramCredentials, DescribePolicy, ReplacePolicy,
 ]  # fmt: skip
 
 AnyResponse = Union[
     ApiVersionsResult, Refused, ProduceResult, FetchResult, ListOffsetsResult,
-    OffsetForLeaderEpochResult, InitProducerIdResult, MetadataResult, CreateTopicsResult,
-    DeleteTopicsResult, DeleteRecordsResult, CreatePartitionsResult, FindCoordinatorResult,
+    OffsetForLeaderEpochResult, DeleteRecordsResult, InitProducerIdResult, MetadataResult,
+    CreateTopicsResult, DeleteTopicsResult, CreatePartitionsResult, FindCoordinatorResult,
     JoinGroupResult, SyncGroupResult, HeartbeatResult, LeaveGroupResult, OffsetCommitResult,
-    OffsetFetchResult,
-    DescribeClusterResult, DescribeTopicPartitionsResult, DescribeLogDirsResult,
+    OffsetFetchResult, DescribeClusterResult, DescribeTopicPartitionsResult, DescribeLogDirsResult,
     DescribeProducersResult, ElectLeadersResult, DescribeQuorumResult, UpdateFeaturesResult,
     DescribeConfigsResult, AlterConfigsResult, DescribeAclsResult, CreateAclsResult,
-    DeleteAclsResult, DescribePolicyResult, ReplacePolicyResult,
-    DescribeKeysResult, RewrapKeysResult, ShredTopicResult,
+    DeleteAclsResult, DescribeKeysResult, RewrapKeysResult, ShredTopicResult, SaslHandshakeResult,
+    SaslAuthenticateResult, DescribeUserScramCredentialsResult, AlterUserScramCredentialsResult,
+    DescribePolicyResult, ReplacePolicyResult,
 ]  # fmt: skip
 
 __all__ = [
@@ -221,6 +236,9 @@ __all__ = [
     "ActiveProducer",
     "AlterConfigs",
     "AlterConfigsResult",
+    "AlterUserScramCredentials",
+    "AlterUserScramCredentialsResult",
+    "AlteredScramUser",
     "AlteredSettings",
     "AnyRequest",
     "AnyResponse",
@@ -272,6 +290,8 @@ __all__ = [
     "DescribeQuorumResult",
     "DescribeTopicPartitions",
     "DescribeTopicPartitionsResult",
+    "DescribeUserScramCredentials",
+    "DescribeUserScramCredentialsResult",
     "DescribedSettings",
     "ElectLeaders",
     "ElectLeadersResult",
@@ -348,6 +368,14 @@ __all__ = [
     "Response",
     "RewrapKeys",
     "RewrapKeysResult",
+    "SaslAuthenticate",
+    "SaslAuthenticateResult",
+    "SaslHandshake",
+    "SaslHandshakeResult",
+    "ScramDeletion",
+    "ScramInfo",
+    "ScramUpsertion",
+    "ScramUser",
     "Setting",
     "SettingKind",
     "SettingOperation",

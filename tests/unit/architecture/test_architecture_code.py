@@ -84,7 +84,8 @@ def test_every_module_opens_with_its_purpose() -> None:
         ("importlib.import_module", set()),
         ("mmap", set()),
         ("asyncio", set()),
-        ("ssl", {"appliance.keys.vault_tls"}),
+        ("ssl", {"appliance.keys.vault_tls", "appliance.authn.token_keys"}),
+        ("jwt", {"appliance.authn.sasl_oauthbearer", "appliance.authn.token_keys"}),
     ],
 )
 def test_single_importers(name: str, allowed: set[str]) -> None:

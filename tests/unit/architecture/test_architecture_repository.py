@@ -188,9 +188,9 @@ def test_the_readme_gives_a_reason_for_every_dependency() -> None:
     assert names(project()["dependencies"]) <= listed
 
 
-def test_decision_records_are_numbered_without_gaps() -> None:
+def test_decision_records_have_a_number_each_and_the_same_parts() -> None:
     numbers = sorted(int(path.name[:4]) for path in (ROOT / "docs" / "adr").glob("[0-9]*.md"))
-    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) == len(set(numbers))
     for path in (ROOT / "docs" / "adr").glob("[0-9]*.md"):
         text = path.read_text()
         for heading in ("## Context", "## Decision", "## Rejected", "## Consequences"):

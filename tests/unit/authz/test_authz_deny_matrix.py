@@ -87,6 +87,8 @@ SAMPLES: list[tuple[wire.Request, ErrorCode | None, set[tuple[ResourceKind, Erro
     (wire.IncrementalAlterConfigs((wire.SettingsToChange(-1, "", ()),)), None, ON_CLUSTER),
     (wire.DescribeLogDirs(None), CLUSTER, set()),
     (wire.DescribeAcls(EVERY_RULE), CLUSTER, set()),
+    (wire.DescribeUserScramCredentials(None), CLUSTER, set()),
+    (wire.AlterUserScramCredentials((wire.ScramDeletion(HIDDEN, 1),), ()), CLUSTER, set()),
     (wire.CreateAcls((wire.Acl(2, HIDDEN, 3, "User:nobody", "*", 2, 3),)), CLUSTER, set()),
     (wire.DeleteAcls((EVERY_RULE,)), CLUSTER, set()),
     (wire.DescribeQuorum(()), CLUSTER, set()),
@@ -99,7 +101,12 @@ SAMPLES: list[tuple[wire.Request, ErrorCode | None, set[tuple[ResourceKind, Erro
     (wire.ShredTopic(HIDDEN, wire.ShredStep.BEGIN), CLUSTER, set()),
 ]
 
-OPEN = [wire.ApiVersions(), wire.DescribeCluster()]
+OPEN = [
+    wire.ApiVersions(),
+    wire.DescribeCluster(),
+    wire.SaslHandshake(HIDDEN),
+    wire.SaslAuthenticate(b""),
+]
 """Whoever is authenticated may ask these: of the nodes, Metadata tells as much."""
 
 CLOSED = [pytest.param(*row, id=f"{type(row[0]).__name__}-{n}") for n, row in enumerate(SAMPLES)]

@@ -26,6 +26,7 @@ OTHER_NAMES = {
     "batch": {"records"},
     "batches": {"records"},
     "cluster_operations": {"include_cluster_authorized_operations"},
+    "credentials": {"credential_infos"},
     "directories": {"results"},
     "diverging": {"diverging_epoch"},
     "documentation": {"include_documentation"},
@@ -57,7 +58,15 @@ OTHER_NAMES = {
     "max_bytes": {"partition_max_bytes"},
     "message": {"batch_index_error_message", "error_message"},
     "metadata": {"committed_metadata"},
-    "name": {"feature", "log_dir", "resource_name", "resource_name_filter", "topic", "topic_name"},
+    "name": {
+        "feature",
+        "log_dir",
+        "resource_name",
+        "resource_name_filter",
+        "topic",
+        "topic_name",
+        "user",
+    },
     "names": {"configuration_keys", "topic_names"},
     "node_id": {"broker_id", "leader_id"},
     "nodes": {"broker_ids"},
@@ -100,6 +109,7 @@ OTHER_NAMES = {
     },
     "transaction_start_offset": {"current_txn_start_offset"},
     "updates": {"feature_updates"},
+    "users": {"results"},
     "voters": {"current_voters"},
 }
 
