@@ -79,10 +79,11 @@ def main() -> int:
     control = [hunt(CANARY, options.seeds), hunt(None, options.seeds)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = pool.map(lambda name: hunt(name, options.seeds), asked)
-        verdicts = list(track(results, description="hunting", total=len(asked), console=console))
-    for verdict in verdicts:
-        word = "caught " if verdict.caught else "MISSED "
-        console.print(f"{word} {verdict.name:34} {verdict.text}", soft_wrap=True, markup=False)
+        verdicts: list[Verdict] = []
+        for verdict in track(results, "hunting", total=len(asked), console=console):
+            verdicts.append(verdict)
+            word = "caught" if verdict.caught else "MISSED"
+            console.print(f"{word} {verdict.name:34} {verdict.text}", soft_wrap=True, markup=False)
     caught = sum(verdict.caught for verdict in verdicts)
     canary, clean = control
     console.print(f"canary: {'caught, as it must be' if canary.caught else 'NOT CAUGHT'}")

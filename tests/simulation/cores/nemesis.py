@@ -25,8 +25,10 @@ class Nemesis:
             self._crash,
             self._pause,
             self._jump,
-            self._jump,
-            self._jump,
+            self._coup,
+            self._coup,
+            self._coup,
+            self._coup,
             self._compact,
             self._isolate_leader,
             self._partition,
@@ -73,6 +75,14 @@ class Nemesis:
         if leader is not None:
             self._down(leader)
 
+    def change_strikes(self, member: Member) -> None:
+        """A leader that has just begun a change of members is not always there to end it."""
+        if self._world.random.random() < 0.3:
+            back_ms = self._world.random.random() * 5
+            self._world.after(back_ms, partial(self._down, member))
+            nodes = sorted(self._group.members.keys() - {member.node})
+            self._world.after(10, partial(self._rise, nodes))
+
     def _down(self, member: Member) -> None:
         if member.up:
             self._world.faults["crashes"] += 1
@@ -108,12 +118,9 @@ class Nemesis:
     def _jump(self) -> None:
         """Clocks jump ahead: many time-outs end at once, and rivals stand against each other."""
         dice = self._world.random
-        members = [m for m in self._group.members.values() if m.up and not m.paused]
         self._world.faults["clock jumps"] += 1
-        for member in dice.sample(members, dice.randint(0, len(members))):
-            if member.core.role is not Role.LEADER:
-                member.core.tick(RAFT_ELECTION_TICKS_MAX)
-                member.drain()
+        nodes = sorted(self._group.members)
+        self._rise(dice.sample(nodes, dice.randint(0, len(nodes))))
 
     def _partition(self) -> None:
         dice = self._world.random
@@ -134,6 +141,25 @@ class Nemesis:
         pairs = [(a, b) for a in nodes for b in nodes if (a in side) != (b in side)]
         self._cut(pairs)
 
+    def _coup(self) -> None:
+        """The leader is cut off with a few, and the others elect another before it notices."""
+        leader, dice = self._group.leader(), self._world.random
+        if leader is None or leader.paused:
+            return
+        self._world.faults["coups"] += 1
+        nodes = sorted(self._group.members)
+        side = {leader.node, *dice.sample(nodes, dice.randint(0, (len(nodes) - 1) // 2))}
+        pairs = [(a, b) for a in nodes for b in nodes if (a in side) != (b in side)]
+        self._world.after(dice.random() * 4, partial(self._cut, pairs, dice.choice((60, 300, 900))))
+        self._world.after(5, partial(self._rise, [n for n in nodes if n not in side]))
+
+    def _rise(self, nodes: list[int]) -> None:
+        for node in nodes:
+            member = self._group.members[node]
+            if member.up and not member.paused and member.core.role is not Role.LEADER:
+                member.core.tick(RAFT_ELECTION_TICKS_MAX)
+                member.drain()
+
     def _one_way(self) -> None:
         self._world.faults["one-way partitions"] += 1
         node = self._some().node
@@ -141,10 +167,10 @@ class Nemesis:
         inward = self._world.random.random() < 0.5
         self._cut([(o, node) if inward else (node, o) for o in others])
 
-    def _cut(self, pairs: list[tuple[int, int]]) -> None:
+    def _cut(self, pairs: list[tuple[int, int]], most_ms: float = 1200) -> None:
         cut = self._group.network.cut
         cut.update(pairs)
-        back_ms = self._world.random.random() * 1200
+        back_ms = self._world.random.random() * most_ms
         self._world.after(back_ms, partial(cut.difference_update, pairs))
 
     def _clog(self) -> None:

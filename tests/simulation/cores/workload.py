@@ -102,6 +102,7 @@ class Workload:
         for new in sorted((voters | learners) - self._group.members.keys()):
             self._nemesis.drift(self._group.join(new))
         leader.drain()
+        self._nemesis.change_strikes(leader)
 
     def end(self) -> None:
         """No more requests."""
