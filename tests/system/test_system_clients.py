@@ -5,13 +5,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from .conftest import Program, until
+from .reading import settings
 from .talking import Client
 
 pytestmark = pytest.mark.system
 
 LIBRARIES = ("confluent-kafka", "kafka-python", "aiokafka")
+CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 API_VERSIONS, UNSUPPORTED_VERSION = 18, 35
 
 
@@ -28,6 +32,69 @@ def test_a_version_of_api_versions_that_is_not_known_gets_the_answer_of_version_
         # The connection lives on, so that the client can ask again.
         again = raw.ask(API_VERSIONS, 0, b"")
         assert struct.unpack_from(">h", again) == (0,)
+
+
+def _settings(quickstart, user, **more):
+    own = {name.replace("_", "."): str(value) for name, value in more.items()}
+    return settings(quickstart.client(user)) | own
+
+
+def _read(quickstart, topic, count):
+    """Values of the first records, by confluent-kafka without a group of its own."""
+    consumer = Consumer(_settings(quickstart, "consumer", group_id="reads-once"))
+    consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
+    values = []
+    while len(values) < count:
+        messages = consumer.consume(count - len(values), timeout=30)
+        assert messages
+        assert not any(message.error() for message in messages)
+        values += [message.value() for message in messages]
+    consumer.close()
+    return values
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_every_codec_is_written_and_read_by_both_sides(quickstart, codec):
+    topic, text = f"packed-by-{codec}", b"a line that repeats itself, a line that repeats itself"
+    theirs = [b"%s %d" % (text, number) for number in range(200)]
+    wanted = {"enable_idempotence": "true", "compression_codec": codec}
+    producer = Producer(_settings(quickstart, "producer", **wanted))
+    for value in theirs:
+        producer.produce(topic, value, partition=0)
+    assert producer.flush(30) == 0
+    ours = [b"ours " + value for value in theirs]
+    sent = quickstart.command("produce", topic, "-z", codec, input=b"\n".join(ours) + b"\n")
+    assert sent.returncode == 0, sent.stderr
+    assert _read(quickstart, topic, 400) == theirs + ours
+    read = quickstart.command("consume", topic, "--exit-at-end")
+    assert read.stdout.splitlines() == theirs + ours
+
+
+def test_topics_are_made_looked_at_and_deleted_by_an_admin_client(quickstart):
+    admin = AdminClient(_settings(quickstart, "admin"))
+    made = admin.create_topics([NewTopic("made-by-admin", num_partitions=3)])
+    assert made["made-by-admin"].result(30) is None
+    with pytest.raises(KafkaException, match="TOPIC_ALREADY_EXISTS"):
+        admin.create_topics([NewTopic("made-by-admin", num_partitions=3)])["made-by-admin"].result()
+    assert (
+        len(admin.list_topics("made-by-admin", timeout=30).topics["made-by-admin"].partitions) == 3
+    )
+    assert admin.delete_topics(["made-by-admin"])["made-by-admin"].result(30) is None
+    assert "made-by-admin" not in admin.list_topics(timeout=30).topics
+
+
+def test_offsets_are_found_by_edge_and_by_time(quickstart):
+    producer = Producer(_settings(quickstart, "producer"))
+    for number in range(10):
+        at_ms = 1_700_000_000_000 + 1_000 * number
+        producer.produce("found-by-time", b"%d" % number, partition=0, timestamp=at_ms)
+        assert producer.flush(30) == 0
+    consumer = Consumer(_settings(quickstart, "consumer", group_id="asks-only"))
+    part = TopicPartition("found-by-time", 0)
+    assert consumer.get_watermark_offsets(part, timeout=30) == (0, 10)
+    later = TopicPartition("found-by-time", 0, 1_700_000_003_500)
+    assert consumer.offsets_for_times([later], timeout=30)[0].offset == 4
+    consumer.close()
 
 
 @pytest.fixture

@@ -50,6 +50,7 @@ class _Compiled(Struct, frozen=True, gc=False):
     to_request: ToRequest | None
     to_wire: ToWire | None
     max_request_bytes: int
+    spare_bytes: int
     tagged_request_header: bool
     tagged_response_header: bool
 
@@ -63,6 +64,7 @@ def _compile(api: Api, version: int) -> _Compiled:
         to_request=api.to_request,
         to_wire=api.to_wire,
         max_request_bytes=api.max_request_bytes,
+        spare_bytes=api.spare_bytes,
         tagged_request_header=flexible,
         tagged_response_header=flexible and api is not api_versions.API,
     )
@@ -78,7 +80,7 @@ def decode(frame: memoryview) -> Call:
 
     1. The header: API, version, correlation id, client id.
     2. An API and version that are served, and no more bytes than that API may have.
-    3. The message, to its last byte.
+    3. The message, to its last byte but those that its API is spared.
 
     Raises:
         UnsupportedVersion: the API or version is not served.
@@ -100,7 +102,7 @@ def decode(frame: memoryview) -> Call:
     if compiled.tagged_request_header:
         reader.skip_tags()
     message = compiled.decode(reader)
-    reader.finish()
+    reader.finish(compiled.spare_bytes)
     request = (
         cast("AnyRequest", message)
         if compiled.to_request is None

@@ -45,9 +45,9 @@ class Reader:
         self._elements_left = MAX_MESSAGE_ELEMENTS
         self.position = position
 
-    def finish(self) -> None:
-        """Raises ProtocolViolation unless every byte was read."""
-        if self.position != self._end:
+    def finish(self, spare_bytes: int = 0) -> None:
+        """Raises ProtocolViolation if more bytes are left than may be."""
+        if self._end - self.position > spare_bytes:
             raise ProtocolViolation("bytes follow the message")
 
     def skip(self, size: int) -> None:

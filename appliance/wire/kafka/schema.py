@@ -99,7 +99,8 @@ class Api(Struct, frozen=True):
 
     `request` and `response` are bound to those types directly, or to shapes of the API's own that
     `to_request` (given the shape and the version) and `to_wire` (given the request, the response
-    and the version) map. `advertised_from` is what ApiVersions says is the lowest version.
+    and the version) map. `advertised_from` is what ApiVersions says is the lowest version;
+    `spare_bytes` may follow a request, where a client that is in wide use lets them.
     """
 
     key: int
@@ -113,6 +114,7 @@ class Api(Struct, frozen=True):
     to_wire: ToWire | None = None
     advertised_from: int | None = None
     max_request_bytes: int = MAX_STRUCTURE_BYTES
+    spare_bytes: int = 0
 
     def is_flexible(self, version: int) -> bool:
         """Whether this version has compact types and tagged fields (KIP-482)."""
