@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test install lint unit system simulate mutants bench fuzz lock clean help
+.PHONY: run test install lint unit system simulate mutants bench fuzz torture lock clean help
 
 help:            ## what each target does
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -49,6 +49,9 @@ bench: install   ## this machine's limits, the appliance, and their ratios
 
 fuzz: install    ## every parser's harness for a while (ARGS='--seconds 60')
 	$(BIN)/python fuzz/run.py $(ARGS)
+
+torture: install  ## crashes, failing disks and kill -9, by the thousand (ARGS='kills --seed 7 --from 200')
+	$(BIN)/python tests/torture/run.py $(ARGS)
 
 lock: install    ## resolve the locks again (needs pip-tools' successor `uv` on PATH)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml -o deploy/locks/production.lock

@@ -74,7 +74,7 @@ class Inode:
     pending: list[Change] = field(default_factory=list)
     cached: dict[int, bytes] = field(default_factory=dict)
     size: int = 0
-    doubtful: list[Change] = field(default_factory=list)
+    doubtful: list[Sector] = field(default_factory=list)
     """What a failed sync has given up: reads show it, a power cut may lose it, no sync saves it."""
 
     def change(self, change: Change) -> None:
@@ -86,11 +86,19 @@ class Inode:
     def sync(self) -> None:
         for change in self.pending:
             self.settle(change)
+        written = {change.number for change in self.pending if isinstance(change, Sector)}
+        end = self.durable_size
+        self.doubtful = [
+            sector
+            for sector in self.doubtful
+            if sector.number not in written and sector.number * SECTOR < end
+        ]
         self.pending.clear()
 
     def fail_to_sync(self) -> None:
-        self.doubtful += self.pending
-        self.pending.clear()
+        """What was written is given up; a length is kept in the inode, and goes with the next."""
+        self.doubtful += [change for change in self.pending if isinstance(change, Sector)]
+        self.pending = [change for change in self.pending if isinstance(change, Size)]
 
     def settle(self, change: Change) -> None:
         _apply(self.durable, change)

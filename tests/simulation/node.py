@@ -9,6 +9,7 @@ import random
 from dataclasses import replace
 from uuid import UUID
 
+from appliance.errors import StorageError
 from appliance.ports import HardState
 from appliance.storage import log as log_module
 from appliance.storage.node import NodeDirectory
@@ -195,7 +196,8 @@ class SimulatedNode:
     async def rewrap(self) -> None:
         """Wraps every key of the directory anew."""
         rewrapped = await self.node.keys.rewrap(None, 100)
-        assert not rewrapped.failed
+        if rewrapped.failed:
+            raise StorageError(rewrapped.failed[0])
 
 
 def _fact(entry: Entry) -> Fact:
