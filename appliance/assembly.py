@@ -2,8 +2,9 @@
 
 A node's life: (1) dumps are forbidden and TLS files read; (2) keys are reached, and while they are
 away or sealed the node says so and waits, listening to nobody; (3) its directory and its broker are
-opened; (4) both listeners serve, and `ready` is said; (5) on SIGTERM or SIGINT they finish what was
-accepted, logs and journals end in stop frames, and the process exits with 0. SIGHUP reads the TLS
+opened, other nodes are listened to, and the cluster is joined; (4) the clients' listeners serve,
+and `ready` is said; (5) on SIGTERM or SIGINT leadership is handed over, what was accepted is
+finished, logs and journals end in stop frames, and the process exits with 0. SIGHUP reads the TLS
 files again.
 """
 
@@ -11,6 +12,7 @@ import gc
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -34,10 +36,11 @@ from appliance.limits import MAX_POLICY_BYTES
 from appliance.logins import open_logins
 from appliance.observe.system import SystemClock, SystemEntropy
 from appliance.ports import KeyHealth, KeyProvider
-from appliance.server.budget import Budgets
+from appliance.server.budget import Budgets, PeerShare
 from appliance.server.dialects import KafkaDialect, NativeDialect
 from appliance.server.listener import Listener
 from appliance.server.login_gate import ByLogin
+from appliance.server.peer_service import PeerService
 from appliance.server.sandbox import forbid_dumps
 from appliance.server.signer import NodeSigner
 from appliance.server.tls import ServerContexts, TLSFiles
@@ -79,7 +82,8 @@ class NodeKeys(Struct, frozen=True):
 def create(config: NodeConfig, passphrase: bytes | None) -> None:
     """Makes the node's data directory, and so the cluster. Raises ApplianceError."""
     forbid_dumps()
-    check(_first_policy(config))
+    if config.bootstrap.policy is not None:
+        check(_first_policy(config.bootstrap.policy))
     trio.run(_create, config, passphrase)
 
 
@@ -107,6 +111,17 @@ class _Listeners(Struct, frozen=True):
     for_kafka: Listener[kafka.Call]
     for_native: Listener[native.NativeCall]
     for_login: Listener[kafka.Call] | None
+    hand_over: Callable[[], Awaitable[None]]
+    """Has other nodes lead what they can, while clients are still told where to go."""
+
+
+class _Serving(Struct, frozen=True):
+    """What the listeners of a node share."""
+
+    broker: BrokerNode
+    gate: Gate
+    audit: AuditLog
+    budgets: Budgets
 
 
 class _Control:
@@ -116,6 +131,7 @@ class _Control:
         self.life = trio.CancelScope()
         self.stopping = trio.Event()
         self.contexts: tuple[ServerContexts, ...] = ()
+        self.peers: PeerService | None = None
         self.serving = False
         self._refused_for: list[str] = []
 
@@ -161,6 +177,8 @@ class _Control:
         try:
             for contexts in self.contexts:
                 contexts.reload()
+            if self.peers is not None:
+                self.peers.reload()
         except ConfigurationError as error:
             _log.error("reload failed, what was in force stays", reason=str(error))
         else:
@@ -235,7 +253,7 @@ async def _open_and_serve(
         _check_identity(config, storage)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(storage.run)
-            broker = await BrokerNode.open(
+            broker = await BrokerNode.prepare(
                 _broker_settings(config),
                 storage=storage,
                 clock=clock,
@@ -249,9 +267,12 @@ async def _open_and_serve(
                 audit = AuditLog(journal, clock)
                 await audit.start()
                 gate = Gate(broker.policies, broker.topic_names, clock)
+                serving = _Serving(broker, gate, audit, Budgets())
+                await _meet_peers(config, serving, nursery, control)
+                await broker.join()
                 dispatcher = broker.dispatcher(gate, audit)
                 login = await _login_listener(config, dispatcher, control, broker, nursery)
-                listeners = _listeners(config, dispatcher, control, login)
+                listeners = _listeners(config, dispatcher, serving, control, login)
                 await _serve(config, listeners, keys, control, announce)
             finally:
                 with trio.move_on_after(CLOSE_S, shield=True):
@@ -263,15 +284,36 @@ async def _open_and_serve(
             await storage.close()
 
 
+async def _meet_peers(
+    config: NodeConfig, serving: "_Serving", nursery: trio.Nursery, control: _Control
+) -> None:
+    """Listens to other nodes and connects to them, where the configuration says so."""
+    settings = config.listeners.peers
+    if settings is None:
+        return
+    service = PeerService(
+        serving.broker.peers,
+        serving.broker.peer_dispatcher(serving.gate, serving.audit),
+        CertificatePrincipals(config.tls.trust_domain, allow_nodes=True).node,
+        files=_tls_files(config),
+        budgets=PeerShare(serving.budgets.peers),
+        entropy=SystemEntropy(),
+    )
+    control.peers = service
+    await service.bind(settings.bound.host, settings.bound.port)
+    await nursery.start(service.run)
+    _log.info("listening to nodes", peers=settings.bind)
+
+
 def _listeners(
     config: NodeConfig,
     dispatcher: Dispatcher,
+    serving: _Serving,
     control: _Control,
     login: Listener[kafka.Call] | None,
 ) -> _Listeners:
-    contexts = control.contexts[0]
+    contexts, budgets = control.contexts[0], serving.budgets
     authenticate = CertificatePrincipals(config.tls.trust_domain, allow_nodes=False).principal
-    budgets = Budgets()
     return _Listeners(
         Listener(
             "kafka", KafkaDialect(), dispatcher, authenticate, contexts=contexts, budgets=budgets
@@ -280,6 +322,7 @@ def _listeners(
             "native", NativeDialect(), dispatcher, authenticate, contexts=contexts, budgets=budgets
         ),
         login,
+        serving.broker.hand_over,
     )
 
 
@@ -334,6 +377,7 @@ async def _serve(
         announce(f"ready kafka={settings.kafka.public} native={settings.native.public}")
         await _first(control.stopping.wait, keys.until_sealed)
         control.serving = control.stopping.is_set()
+        await listeners.hand_over()
         for_kafka.stop()
         for_native.stop()
         if login is not None:
@@ -429,8 +473,7 @@ def _login(vault: VaultKeys) -> "VaultLogin":
 
 def _tls(config: NodeConfig) -> tuple[ServerContexts, ...]:
     """TLS of the listeners for certificates, and of the one for logins if there is one."""
-    tls = config.tls
-    files = TLSFiles(certificate=tls.certificate, key=tls.key, ca=tls.ca, crl=tls.crl)
+    files, tls = _tls_files(config), config.tls
     by_certificate = ServerContexts(files, tls.key_exchange)
     login = config.listeners.login
     if login is None:
@@ -438,26 +481,29 @@ def _tls(config: NodeConfig) -> tuple[ServerContexts, ...]:
     return by_certificate, ServerContexts(files, tls.key_exchange, login.client_certificate)
 
 
+def _tls_files(config: NodeConfig) -> TLSFiles:
+    tls = config.tls
+    return TLSFiles(certificate=tls.certificate, key=tls.key, ca=tls.ca, crl=tls.crl)
+
+
 def _broker_settings(config: NodeConfig) -> BrokerSettings:
     def advertised(listener: str, endpoint: Endpoint) -> Advertised:
         return Advertised(listener, endpoint.host, endpoint.port)
 
+    policy = config.bootstrap.policy
     return BrokerSettings(
         domain=config.node.domain,
         host=config.node.host,
         rack=config.node.rack,
         endpoints=tuple(
-            advertised(name, settings.public)
-            for name, settings in (
-                ("kafka", config.listeners.kafka),
-                ("native", config.listeners.native),
-                ("login", config.listeners.login),
-            )
-            if settings is not None
+            advertised("peer" if name == "peers" else name, listener.public)
+            for name, listener in config.listeners.all.items()
         ),
         auto_create=config.topics.auto_create,
         default_partitions=config.topics.default_partitions,
-        first_policy=_first_policy(config) if config.bootstrap.policy.exists() else None,
+        default_replication=config.topics.default_replication,
+        first_policy=_first_policy(policy) if policy is not None and policy.exists() else None,
+        joins=config.bootstrap.join,
     )
 
 
@@ -470,8 +516,7 @@ def _check_identity(config: NodeConfig, storage: NodeDirectory) -> None:
         )
 
 
-def _first_policy(config: NodeConfig) -> str:
-    path = config.bootstrap.policy
+def _first_policy(path: Path) -> str:
     try:
         with path.open("rb") as file:
             text = file.read(MAX_POLICY_BYTES + 1)

@@ -155,11 +155,26 @@ class LoginListenerSettings(ListenerSettings, frozen=True):
 
 
 class ListenersSettings(Section, frozen=True):
-    """`[listeners]`: all speak TLS 1.3; who a peer is says its certificate, or its login."""
+    """`[listeners]`: all speak TLS 1.3; who a peer is says its certificate, or its login.
+
+    Without `peers` a node stays alone; with it, only certificates of nodes are let in there.
+    """
 
     kafka: ListenerSettings
     native: ListenerSettings
     login: LoginListenerSettings | None = None
+    peers: ListenerSettings | None = None
+
+    @property
+    def all(self) -> dict[str, ListenerSettings]:
+        """The listeners that are there, by name."""
+        given = {
+            "kafka": self.kafka,
+            "native": self.native,
+            "login": self.login,
+            "peers": self.peers,
+        }
+        return {name: listener for name, listener in given.items() if listener is not None}
 
 
 class TLSSettings(Section, frozen=True):
@@ -260,14 +275,26 @@ class TopicSettings(Section, frozen=True):
 
     auto_create: bool = False
     default_partitions: Annotated[int, Meta(ge=1, le=limits.MAX_PARTITIONS_PER_TOPIC)] = 1
-    default_replication: Annotated[int, Meta(ge=1, le=1)] = 1
-    """1 is all that one node can keep."""
+    default_replication: Annotated[int, Meta(ge=1, le=limits.MAX_REPLICAS)] | None = None
+    """As many as there are nodes, up to 3, unless it is given."""
 
 
 class BootstrapSettings(Section, frozen=True):
-    """`[bootstrap]`: read once, when the cluster is created."""
+    """`[bootstrap]`: how this node came to its cluster; read when its directory is made.
 
-    policy: Path
+    A cluster is created by one node, with its first `policy`; every other has `join = true` and
+    waits until `memorystreamer cluster add` names it.
+    """
+
+    policy: Path | None = None
+    join: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses what says both or neither."""
+        if self.join == (self.policy is not None):
+            raise ValueError(
+                "give 'policy' on the node that creates the cluster, 'join = true' on all others"
+            )
 
 
 class NodeConfig(Section, frozen=True):
@@ -282,14 +309,14 @@ class NodeConfig(Section, frozen=True):
 
     def __post_init__(self) -> None:
         """Checks the relations between tables."""
-        given = [("kafka", self.listeners.kafka.bound), ("native", self.listeners.native.bound)]
-        if self.listeners.login is not None:
-            given.append(("login", self.listeners.login.bound))
-        for (name, one), (other_name, other) in combinations(given, 2):
-            if one.port == other.port and _overlap(one.host, other.host):
+        bound = [(name, each.bound) for name, each in self.listeners.all.items()]
+        for (one, first), (other, second) in combinations(bound, 2):
+            if first.port == second.port and _overlap(first.host, second.host):
                 raise ValueError(
-                    f"listeners.{name} and listeners.{other_name} both bind port {one.port}"
+                    f"listeners.{one} and listeners.{other} both bind port {first.port}"
                 )
+        if self.bootstrap.join and self.listeners.peers is None:
+            raise ValueError("a node that joins others needs the table [listeners.peers]")
 
 
 def parse(text: str, *, base: Path) -> NodeConfig:

@@ -62,6 +62,43 @@ CLIENT_REQUEST_BUDGET_BYTES = 256 * MIB
 CLIENT_REPLY_BUDGET_BYTES = 256 * MIB
 PEER_BUDGET_BYTES = 128 * MIB
 
+# Nodes among themselves (DESIGN sections 7 and 8).
+MAX_NODES = 64
+"""That a cluster has had, removed ones included: an id is used once for all time."""
+MAX_PEER_FRAME_BYTES = 12 * MIB
+PEER_FRAME_BYTES = MIB
+"""Messages that are joined into one frame, unless one entry alone is larger."""
+MAX_PEER_QUEUE_BYTES = 32 * MIB
+"""That wait for one connection to a node; more are dropped, and consensus sends them again."""
+MAX_PEER_CALLS = 256
+"""Requests to one node that wait for their answer."""
+MAX_PEER_CALL_S = 10
+PEER_RETRY_MIN_S = 0.05
+PEER_RETRY_MAX_S = 1.0
+LIVENESS_TICKS = 2
+"""Between two messages of a node to another: 100 ms."""
+TAIL_BYTES = MIB
+"""Entries of one group that are kept in memory for followers, beside those that are not decided."""
+MAX_CATALOGUE_WAIT_S = 5
+"""For what the catalogue's leader has decided to show on the node that asked it."""
+MAX_LEADER_WAIT_S = 1.0
+"""For a leader that is being elected, before a client is told to ask again."""
+MAX_EARLY_MESSAGES = 4
+"""Of one group that is being opened; more are dropped."""
+MAX_EARLY_GROUPS = 1_024
+MAX_LISTED_GROUPS = 100
+"""Partitions of each kind that a cluster's status lists."""
+MAX_MOVES_AT_ONCE = 8
+"""Groups of one leader whose members change at the same time."""
+MAX_OPENED_AT_ONCE = 8
+"""Replicas that are opened side by side in the background."""
+MAX_CATALOGUE_VOTERS = 5
+"""Further nodes follow the catalogue without a vote."""
+INTERNAL_REPLICAS = 3
+"""Of the log of groups, where there are so many nodes."""
+MAX_REPLICAS = 7
+"""Of one partition."""
+
 # Messages.
 MAX_STRING_BYTES = 32_767
 MAX_MESSAGE_ELEMENTS = 1 << 17
@@ -206,6 +243,10 @@ invariant(
     MAX_PARTITIONS + MAX_TOPICS < MAX_MESSAGE_ELEMENTS, "one request can name every partition"
 )
 invariant(MAX_BATCH_BYTES < MAX_FRAME_BYTES, "the largest batch fits a request")
+invariant(
+    MAX_BATCH_BYTES + PEER_FRAME_BYTES < MAX_PEER_FRAME_BYTES < MAX_PEER_QUEUE_BYTES,
+    "the largest batch fits a delivery, and a delivery its queue",
+)
 invariant(MAX_DOCUMENT_BYTES < MAX_SEALED_FRAME_BYTES, "the largest document fits one frame")
 invariant(MAX_JOURNAL_RECORD_BYTES < MAX_FRAME_PAYLOAD_BYTES, "a journal record fits a frame")
 invariant(

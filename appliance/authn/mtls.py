@@ -69,6 +69,13 @@ class CertificatePrincipals:
             raise AuthenticationFailed("a node's certificate is not accepted on this listener")
         return Principal(PrincipalKind.NODE, node[1])
 
+    def node(self, certificate_der: bytes) -> Principal:
+        """As `principal`, where nodes only may come in; raises AuthenticationFailed."""
+        principal = self.principal(certificate_der)
+        if principal.kind is not PrincipalKind.NODE:
+            raise AuthenticationFailed("only certificates of nodes are accepted on this listener")
+        return principal
+
     def _path(self, uri: str) -> str:
         # Compared whole, without a URI parser: what a parser would take apart (userinfo, port,
         # query, percent-encoding, dot segments) does not match, and is thereby refused.

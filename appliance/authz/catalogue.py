@@ -21,6 +21,7 @@ from appliance.errors import ErrorCode
 from appliance.ports import TopicResolver
 from appliance.types import PrincipalKind
 from appliance.wire.requests import (
+    AddNode,
     AlterConfigs,
     AlterUserScramCredentials,
     ApiVersions,
@@ -35,11 +36,13 @@ from appliance.wire.requests import (
     DescribeConfigs,
     DescribeKeys,
     DescribeLogDirs,
+    DescribeNodes,
     DescribePolicy,
     DescribeProducers,
     DescribeQuorum,
     DescribeTopicPartitions,
     DescribeUserScramCredentials,
+    DrainNode,
     ElectLeaders,
     Fetch,
     FindCoordinator,
@@ -47,13 +50,16 @@ from appliance.wire.requests import (
     IncrementalAlterConfigs,
     InitProducerId,
     JoinGroup,
+    LeadPartition,
     LeaveGroup,
     ListOffsets,
     Metadata,
+    MovePartition,
     OffsetCommit,
     OffsetFetch,
     OffsetForLeaderEpoch,
     Produce,
+    RemoveNode,
     ReplacePolicy,
     Request,
     RewrapKeys,
@@ -249,6 +255,17 @@ def _on_keys(*needs: Requirement) -> CatalogueEntry:
     )
 
 
+def _on_nodes(action: Action) -> CatalogueEntry:
+    """A row for an operator's request about nodes, which Kafka's dialect does not know."""
+    return CatalogueEntry(
+        EntryKind.NAMED,
+        ErrorCode.CLUSTER_AUTHORIZATION_FAILED,
+        ErrorCode.NOT_CONTROLLER,
+        needs=(_need(action, ResourceKind.CLUSTER, narrowing.the_cluster),),
+        listeners=frozenset({"native"}),
+    )
+
+
 CATALOGUE: Final[Mapping[type[Request], CatalogueEntry]] = MappingProxyType({
     ApiVersions: CatalogueEntry(
         EntryKind.OPEN, ErrorCode.CLUSTER_AUTHORIZATION_FAILED, ErrorCode.NONE
@@ -397,5 +414,11 @@ CATALOGUE: Final[Mapping[type[Request], CatalogueEntry]] = MappingProxyType({
         _need(Action.ALTER, ResourceKind.CLUSTER, narrowing.cluster_name),
         _need(Action.DELETE, ResourceKind.TOPIC, narrowing.shredded_topic),
     ),
+    DescribeNodes: _on_nodes(Action.DESCRIBE),
+    AddNode: _on_nodes(Action.ALTER),
+    RemoveNode: _on_nodes(Action.ALTER),
+    DrainNode: _on_nodes(Action.ALTER),
+    MovePartition: _on_nodes(Action.ALTER),
+    LeadPartition: _on_nodes(Action.ALTER),
 })  # fmt: skip
 """Every request that can be served, and what it needs."""

@@ -19,8 +19,9 @@ from collections.abc import Iterable, Mapping
 from typing import Final, Generic, NoReturn, TypeVar, cast, final
 
 from appliance.authz.actions import Action, Resource, ResourceKind
-from appliance.authz.catalogue import CATALOGUE, CatalogueEntry, EntryKind
+from appliance.authz.catalogue import CatalogueEntry, EntryKind
 from appliance.authz.decision import Decision, Denied, Refusal
+from appliance.authz.peer_rows import ALL_ROWS
 from appliance.authz.snapshot import Asker, PolicySnapshot
 from appliance.errors import ConfigurationError, ErrorCode
 from appliance.invariant import InvariantViolation
@@ -137,7 +138,7 @@ class Gate:
         topics: TopicResolver,
         clock: Clock,
         *,
-        catalogue: Mapping[type[Request], CatalogueEntry] = CATALOGUE,
+        catalogue: Mapping[type[Request], CatalogueEntry] = ALL_ROWS,
     ) -> None:
         """Compiles the policy in force; raises ConfigurationError if it is not one."""
         self._policies = policies

@@ -1,12 +1,12 @@
 """The catalogue as this node serves it: commands in, applied state out.
 
 It is the `PolicySource` and the `TopicResolver` of the gate. Rules: what is read here is committed;
-text of a policy is checked before it is proposed.
+text of a policy is checked before it is proposed. Commands are executed by the catalogue's leader:
+this node sends its own there when another one leads, and waits until their effect shows here.
 """
 
 from collections.abc import Callable
 from math import inf
-from uuid import UUID
 
 import msgspec
 import trio
@@ -14,7 +14,20 @@ import trio
 from appliance.authn.sasl_scram import SCRAM_NUMBERS, ScramCredential
 from appliance.broker.commands import CommandLog
 from appliance.broker.foundation import CATALOGUE_LOG, Foundation
+from appliance.broker.leaders import Leader
 from appliance.coordination.catalog import Catalog
+from appliance.coordination.cluster_commands import (
+    CLUSTER_LEVEL,
+    AnnounceNode,
+    ClusterCommand,
+    NodesChanged,
+    NodeState,
+    PlacePartitions,
+    PlaceTopic,
+    Reassigned,
+    ReplicasMoved,
+    SetFeatureLevel,
+)
 from appliance.coordination.commands import (
     AllocateProducerIds,
     CatalogCommand,
@@ -32,8 +45,14 @@ from appliance.coordination.commands import (
     TopicDeleted,
 )
 from appliance.coordination.credentials import CredentialChanged, CredentialCommand
-from appliance.coordination.key_commands import KeyCommand, KeysChanged, TopicKeys
+from appliance.coordination.key_commands import (
+    AssignKeyDomain,
+    KeyCommand,
+    KeysChanged,
+    TopicKeys,
+)
 from appliance.coordination.key_domains import KeyOutcome
+from appliance.coordination.membership import MembershipOutcome
 from appliance.coordination.topic_changes import (
     AddPartitions,
     AlterTopic,
@@ -41,65 +60,186 @@ from appliance.coordination.topic_changes import (
     TopicChanged,
 )
 from appliance.errors import ErrorCode, RequestError
-from appliance.limits import PRODUCER_ID_BLOCK
-from appliance.types import NodeId, PartitionId, ProducerId, TopicId, TopicName
+from appliance.limits import MAX_CATALOGUE_WAIT_S, PRODUCER_ID_BLOCK
+from appliance.raft.configuration import Configuration
+from appliance.types import Index, NodeId, PartitionId, ProducerId, TopicId, TopicName
+from appliance.wire.requests.peer import Enact, Enacted
 
-AnyCommand = CatalogCommand | CredentialCommand | KeyCommand | TopicChange
-AnyOutcome = Outcome | CredentialChanged | KeyOutcome | TopicChanged
+AnyCommand = CatalogCommand | CredentialCommand | KeyCommand | TopicChange | ClusterCommand
+AnyOutcome = Outcome | CredentialChanged | KeyOutcome | TopicChanged | MembershipOutcome
 
 _DECODER: msgspec.msgpack.Decoder[AnyCommand] = msgspec.msgpack.Decoder(AnyCommand)
+_ENCODER = msgspec.msgpack.Encoder()
+_REFUSED = CommandRefused(ErrorCode.CLUSTER_AUTHORIZATION_FAILED, "not a node's own command")
+
+
+class EnactedOutcome(msgspec.Struct, frozen=True):
+    """What a node needs to know of its own command: what it was given, or why nothing was done."""
+
+    ids: ProducerIds | None = None
+    refused: CommandRefused | None = None
+
+
+_OUTCOMES = msgspec.msgpack.Decoder(EnactedOutcome)
 
 
 class Catalogue:
     """One node's view of the catalogue, and the way to change it."""
 
-    def __init__(self, node: NodeId, new_id: Callable[[], UUID]) -> None:
+    def __init__(self, foundation: Foundation) -> None:
         """Empty until `open` replays the log."""
         self.state = Catalog()
         self.dropped: list[PartitionId] = []
         """Logs of deleted topics, to be removed from storage by whoever takes them from here."""
         self.on_deleted: Callable[[Topic], None] = lambda _: None
         """Called as a deletion is applied, so that nobody writes to a topic that is gone."""
+        self.on_created: Callable[[Topic], None] = lambda _: None
+        """Called as a creation is applied."""
         self.on_changed: Callable[[Topic], None] = lambda _: None
         """Called as a change of a topic is applied, with the topic as it is now."""
-        self._node = node
-        self._new_id = new_id
+        self.on_topic_gone: Callable[[TopicId], None] = lambda _: None
+        """Called after that, for what is kept of it elsewhere."""
+        self.on_placed: Callable[[PartitionId], None] = lambda _: None
+        """Called as another assignment of a group is applied."""
+        self.on_nodes: Callable[[], None] = lambda: None
+        """Called as nodes come, go or move."""
+        self._foundation = foundation
+        self._node = foundation.node
         self._log: CommandLog[AnyCommand, AnyOutcome] | None = None
         self._names: tuple[TopicName, ...] | None = None
         self._ids = ProducerIds(ProducerId(0), 0)
         self._allocating = trio.Lock()
+        self._grown = trio.Event()
 
-    @staticmethod
-    async def open(foundation: Foundation) -> "Catalogue":
+    async def open(self, genesis: Configuration) -> None:
         """Opens, or makes, the catalogue's log. Raises StorageError, KeyProviderError."""
-        catalogue = Catalogue(foundation.storage.node, foundation.new_id)
-        catalogue._log = await CommandLog.open(
-            foundation,
+        self._log = await CommandLog.open(
+            self._foundation,
             CATALOGUE_LOG,
             decoder=_DECODER,
-            apply=catalogue._apply,
+            apply=self._apply,
+            genesis=genesis,
         )
-        return catalogue
+
+    @property
+    def log(self) -> CommandLog[AnyCommand, AnyOutcome]:
+        """The replicated log; raises RequestError while it is not open."""
+        if self._log is None:
+            raise RequestError(ErrorCode.NOT_CONTROLLER, "the catalogue is not open")
+        return self._log
+
+    @property
+    def leads(self) -> bool:
+        """Whether this node leads the catalogue."""
+        return self._log is not None and self._log.serving
+
+    @property
+    def leader(self) -> Leader:
+        """Who leads the catalogue, as far as is known here."""
+        return self._foundation.consensus.leaders.of(CATALOGUE_LOG)
+
+    @property
+    def applied(self) -> Index:
+        """The last entry whose effect can be read here."""
+        return self._log.replica.applied if self._log is not None else Index(0)
 
     def _apply(self, command: AnyCommand) -> AnyOutcome:
         outcome = self.state.apply(command)
         if isinstance(outcome, TopicCreated):
             self._names = None
+            self.on_created(outcome.topic)
         elif isinstance(outcome, TopicDeleted):
             self._names = None
             self.dropped.extend(outcome.topic.partitions)
             self.on_deleted(outcome.topic)
+            self.on_topic_gone(outcome.topic.topic)
         elif isinstance(outcome, TopicChanged):
             self.on_changed(outcome.topic)
+        elif isinstance(outcome, Reassigned):
+            self.on_placed(outcome.group)
+        elif isinstance(outcome, NodesChanged):
+            self.on_nodes()
+        self._grown.set()
+        self._grown = trio.Event()
         return outcome
 
-    async def _execute(self, command: AnyCommand) -> AnyOutcome:
-        if self._log is None:
-            raise RequestError(ErrorCode.NOT_CONTROLLER, "the catalogue is not open")
-        outcome = await self._log.execute(command)
+    async def caught_up(self, applied: Index) -> None:
+        """Returns when everything up to an entry shows here; gives up after a while."""
+        with trio.move_on_after(MAX_CATALOGUE_WAIT_S):
+            while self.applied < applied:
+                await self._grown.wait()
+
+    async def execute(self, command: AnyCommand) -> AnyOutcome:
+        """Has a command decided by this node, which leads the catalogue; raises RequestError."""
+        try:
+            outcome = await self.log.execute(command)
+        except RequestError as error:
+            if error.code is ErrorCode.NOT_LEADER_OR_FOLLOWER:
+                raise RequestError(ErrorCode.NOT_CONTROLLER, str(error)) from None
+            raise
         if isinstance(outcome, CommandRefused):
             raise RequestError(outcome.error, outcome.message)
         return outcome
+
+    # --- this node's own commands, wherever the catalogue is led ---
+
+    async def execute_own(
+        self,
+        command: AllocateProducerIds
+        | AnnounceNode
+        | RegisterNode
+        | ReplicasMoved
+        | AssignKeyDomain,
+    ) -> ProducerIds | None:
+        """Has a command of this node decided; raises RequestError."""
+        if self.leads:
+            outcome = await self.execute(command)
+            return outcome if isinstance(outcome, ProducerIds) else None
+        leader = self.leader.node
+        if leader is None or leader == self._node:
+            raise RequestError(ErrorCode.NOT_CONTROLLER, "nobody leads the catalogue now")
+        answer = await self._foundation.peers.caller.call(
+            leader, Enact(memoryview(_ENCODER.encode(command))), Enacted
+        )
+        try:
+            result = _OUTCOMES.decode(answer.outcome)
+        except msgspec.MsgspecError:
+            raise RequestError(ErrorCode.UNKNOWN_SERVER_ERROR, "no outcome") from None
+        await self.caught_up(answer.applied)
+        if result.refused is not None:
+            raise RequestError(result.refused.error, result.refused.message)
+        return result.ids
+
+    async def enact(self, node: NodeId, encoded: memoryview) -> bytes:
+        """Executes, as leader, what another node asks about itself; raises RequestError."""
+        try:
+            command = _DECODER.decode(encoded)
+        except (msgspec.MsgspecError, RecursionError):
+            raise RequestError(ErrorCode.INVALID_REQUEST, "no command that is known") from None
+        if not self.leads:
+            raise RequestError(ErrorCode.NOT_CONTROLLER, "this node does not lead the catalogue")
+        if not self._is_own(node, command):
+            return _ENCODER.encode(EnactedOutcome(refused=_REFUSED))
+        outcome = await self.log.execute(command)
+        return _ENCODER.encode(
+            EnactedOutcome(
+                outcome if isinstance(outcome, ProducerIds) else None,
+                outcome if isinstance(outcome, CommandRefused) else None,
+            )
+        )
+
+    def _is_own(self, node: NodeId, command: AnyCommand) -> bool:
+        if isinstance(command, AllocateProducerIds):
+            return command.node == node and command.count == PRODUCER_ID_BLOCK
+        if isinstance(command, AnnounceNode):
+            return command.node == node
+        if isinstance(command, AssignKeyDomain):
+            name = self.state.names.get(command.topic)
+            groups = self.state.topics[name].partitions if name is not None else ()
+            return any(node in self.state.membership.assignment(g).everyone for g in groups)
+        return isinstance(command, ReplicasMoved) and node in (
+            self.state.membership.assignment(command.group).everyone
+        )
 
     # --- topics ---
 
@@ -114,26 +254,39 @@ class Catalogue:
         return self.state.names.get(topic)
 
     async def create_topic(
-        self, name: TopicName, partition_count: int, settings: tuple[tuple[str, str], ...]
+        self,
+        name: TopicName,
+        replicas: tuple[tuple[NodeId, ...], ...],
+        settings: tuple[tuple[str, str], ...],
     ) -> Topic:
-        """Makes a topic with fresh ids; raises RequestError."""
-        partitions = tuple(PartitionId(self._new_id()) for _ in range(partition_count))
-        topic = TopicId(self._new_id())
-        await self._execute(CreateTopic(topic, name, partitions, settings))
+        """Makes a topic with fresh ids, each partition on its nodes; raises RequestError."""
+        new_id = self._foundation.new_id
+        partitions = tuple(PartitionId(new_id()) for _ in replicas)
+        topic = TopicId(new_id())
+        if self.state.membership.level >= CLUSTER_LEVEL:
+            await self.execute(PlaceTopic(topic, name, partitions, replicas, settings))
+        else:
+            await self.execute(CreateTopic(topic, name, partitions, settings))
         return Topic(topic, name, partitions, settings)
 
     async def delete_topic(self, topic: TopicId) -> None:
         """Removes a topic; raises RequestError."""
-        await self._execute(DeleteTopic(topic))
+        await self.execute(DeleteTopic(topic))
 
     async def alter_topic(self, topic: Topic, settings: tuple[tuple[str, str], ...]) -> None:
         """Gives a topic other settings, unless it has others by now; raises RequestError."""
-        await self._execute(AlterTopic(topic.topic, topic.settings, settings))
+        await self.execute(AlterTopic(topic.topic, topic.settings, settings))
 
-    async def add_partitions(self, topic: Topic, count: int) -> None:
-        """Gives a topic `count` partitions more, unless it has more by now; raises RequestError."""
-        partitions = tuple(PartitionId(self._new_id()) for _ in range(count))
-        await self._execute(AddPartitions(topic.topic, len(topic.partitions), partitions))
+    async def add_partitions(self, topic: Topic, replicas: tuple[tuple[NodeId, ...], ...]) -> None:
+        """Gives a topic more partitions, unless it has more by now; raises RequestError."""
+        partitions = tuple(PartitionId(self._foundation.new_id()) for _ in replicas)
+        if self.state.membership.level >= CLUSTER_LEVEL:
+            command: AnyCommand = PlacePartitions(
+                topic.topic, len(topic.partitions), partitions, replicas
+            )
+        else:
+            command = AddPartitions(topic.topic, len(topic.partitions), partitions)
+        await self.execute(command)
 
     # --- keys ---
 
@@ -143,7 +296,13 @@ class Catalogue:
 
     async def change_keys(self, command: KeyCommand) -> TopicKeys:
         """Has a command about a topic's keys decided; raises RequestError."""
-        outcome = await self._execute(command)
+        if isinstance(command, AssignKeyDomain) and not self.leads:
+            await self.execute_own(command)
+            keys = self.topic_keys(command.topic)
+            if keys is None:
+                raise RequestError(ErrorCode.NOT_CONTROLLER, "the topic's keys do not show yet")
+            return keys
+        outcome = await self.execute(command)
         if not isinstance(outcome, KeysChanged):
             raise RequestError(ErrorCode.UNKNOWN_SERVER_ERROR, "the keys were not changed")
         return outcome.keys
@@ -154,8 +313,8 @@ class Catalogue:
         """An id that nobody has had (KIP-730: a block of them costs one command)."""
         async with self._allocating:
             if not self._ids.count:
-                outcome = await self._execute(AllocateProducerIds(self._node, PRODUCER_ID_BLOCK))
-                if not isinstance(outcome, ProducerIds):
+                outcome = await self.execute_own(AllocateProducerIds(self._node, PRODUCER_ID_BLOCK))
+                if outcome is None:
                     raise RequestError(ErrorCode.UNKNOWN_SERVER_ERROR, "no producer ids")
                 self._ids = outcome
             first, count = self._ids.first, self._ids.count
@@ -169,12 +328,22 @@ class Catalogue:
         return self.state.policy
 
     def contact_age_s(self) -> float:
-        """0 while this node leads the catalogue; without its log, too long for any decision."""
-        return 0.0 if self._log is not None and not self._log.failed else inf
+        """0 while this node leads the catalogue, else how long its leader was not heard.
+
+        Without its log, or without a leader, too long for any decision.
+        """
+        if self._log is None or self._log.failed:
+            return inf
+        if self._log.serving:
+            return 0.0
+        leader = self.leader.node
+        if leader is None or leader == self._node:
+            return self._foundation.consensus.leaderless_s(CATALOGUE_LOG)
+        return self._foundation.consensus.silence_s(leader)
 
     async def set_policy(self, text: str, *, expected_version: int) -> int:
         """Puts a checked policy in force and returns its version; raises RequestError."""
-        outcome = await self._execute(SetPolicy(text, expected_version))
+        outcome = await self.execute(SetPolicy(text, expected_version))
         if not isinstance(outcome, PolicySet):
             raise RequestError(ErrorCode.UNKNOWN_SERVER_ERROR, "the policy was not set")
         return outcome.version
@@ -188,23 +357,37 @@ class Catalogue:
 
     async def change_credential(self, command: CredentialCommand) -> None:
         """Sets or removes what is kept of a password; raises RequestError."""
-        await self._execute(command)
+        await self.execute(command)
 
     # --- nodes ---
 
     async def register(
-        self, *, host: str, rack: str | None, endpoints: tuple[Endpoint, ...]
+        self,
+        *,
+        host: str,
+        rack: str | None,
+        endpoints: tuple[Endpoint, ...],
+        levels: tuple[int, int],
     ) -> None:
         """Says where this node is, unless the catalogue knows it so already."""
-        known = RegisterNode(self._node, host, rack, endpoints)
-        if self.state.nodes.get(self._node) != known:
-            await self._execute(known)
+        known = self.state.nodes.get(self._node)
+        draining = known is not None and known.draining
+        if known == NodeState(self._node, host, rack, endpoints, levels, draining):
+            return
+        await self.execute_own(AnnounceNode(self._node, host, rack, endpoints, levels))
+
+    async def raise_level(self, wanted: int) -> None:
+        """Allows, as leader, the newest commands that every node knows."""
+        membership = self.state.membership
+        known = min(node.levels[1] for node in membership.nodes.values())
+        level = min(known, wanted)
+        if membership.level < level:
+            await self.execute(SetFeatureLevel(level))
 
     def endpoint(self, node: NodeId, listener: str) -> Endpoint | None:
         """Where clients of a listener reach a node, or None."""
         known = self.state.nodes.get(node)
-        endpoints = known.endpoints if known is not None else ()
-        return next((each for each in endpoints if each.listener == listener), None)
+        return known.endpoint(listener) if known is not None else None
 
     def progress(self) -> tuple[int, int]:
         """The catalogue's term, and the index after its last committed command."""

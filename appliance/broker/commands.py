@@ -14,6 +14,7 @@ from appliance.broker.foundation import Foundation
 from appliance.broker.replica import Replica
 from appliance.errors import DamageDetected, ErrorCode, RequestError
 from appliance.invariant import invariant
+from appliance.raft.configuration import Configuration
 from appliance.types import Entry, EntryHeader, EntryKind, PartitionId
 
 C = TypeVar("C", bound=msgspec.Struct)
@@ -49,9 +50,16 @@ class CommandLog(Generic[C, O]):
         *,
         decoder: msgspec.msgpack.Decoder[C],
         apply: Callable[[C], O],
+        genesis: Configuration,
     ) -> "CommandLog[C, O]":
-        """Opens, or makes, the log and replays it through `apply`."""
-        return CommandLog(await foundation.lead(partition, _Machine(decoder, apply)))
+        """Opens, or makes, the log; its decided commands are applied through `apply`."""
+        machine = _Machine(decoder, apply)
+        return CommandLog(await foundation.open(partition, machine, genesis, scan=True))
+
+    @property
+    def replica(self) -> Replica[O]:
+        """The replica of the log on this node."""
+        return self._replica
 
     @property
     def failed(self) -> bool:
@@ -61,6 +69,11 @@ class CommandLog(Generic[C, O]):
     def progress(self) -> tuple[int, int]:
         """The term, and the index of the last durable command."""
         return self._replica.term, self._replica.log.durable
+
+    @property
+    def serving(self) -> bool:
+        """Whether commands are executed here: this node leads and knows all that was decided."""
+        return self._replica.serving
 
     def submit(self, command: C, on_done: Callable[[ErrorCode, O | None], None]) -> None:
         """Proposes a command and returns at once; raises RequestError if it is not taken."""

@@ -30,7 +30,8 @@ from appliance.coordination.group_messages import (
 from appliance.coordination.group_store import GroupStore, Place
 from appliance.coordination.groups import Groups
 from appliance.errors import ErrorCode, RequestError
-from appliance.types import GroupName, MemberId, TopicId
+from appliance.raft.configuration import Configuration
+from appliance.types import GroupName, MemberId, Term, TopicId
 
 FIRST_JOIN_DELAY_MS = 500
 """How long an empty group waits for more first members (KIP-134)."""
@@ -49,62 +50,98 @@ class _Parked:
 
 
 class Coordinator:
-    """All consumer groups of this node."""
+    """All consumer groups, while this node leads their log."""
 
-    def __init__(
-        self,
-        foundation: Foundation,
-        store: GroupStore,
-        log: CommandLog[GroupCommand, bool],
-        *,
-        first_join_delay_ms: int,
-    ) -> None:
-        """Use `open`."""
+    def __init__(self, foundation: Foundation, *, first_join_delay_ms: int) -> None:
+        """Coordinates nothing until `hold`; `keep_time` runs beside it."""
         self._foundation = foundation
-        self._store = store
-        self._log = log
-        self._groups = Groups(store, first_join_delay_ms=first_join_delay_ms)
+        self._first_join_delay_ms = first_join_delay_ms
+        self._store = GroupStore()
+        self._log: CommandLog[GroupCommand, bool] | None = None
+        self._groups = Groups(self._store, first_join_delay_ms=first_join_delay_ms)
+        self._term = Term(0)
         self._parked: dict[Ticket, _Parked] = {}
         self._last_ticket = Ticket(0)
         self._sleeps_until_ms: float = inf
         self._earlier = trio.Event()
         self._timer = trio.CancelScope()
+        self._opening = trio.Lock()
 
-    @staticmethod
-    async def open(
-        foundation: Foundation, *, first_join_delay_ms: int = FIRST_JOIN_DELAY_MS
-    ) -> "Coordinator":
-        """Opens, or makes, the groups' log, and starts the timer in the foundation's nursery."""
-        store = GroupStore()
+    async def hold(self, genesis: Configuration) -> None:
+        """Opens the log on this node, once."""
+        async with self._opening:
+            if self._log is None:
+                self._store = GroupStore()
+                self._log = await CommandLog.open(
+                    self._foundation,
+                    GROUPS_LOG,
+                    decoder=_DECODER,
+                    apply=self._apply,
+                    genesis=genesis,
+                )
 
-        def apply(command: GroupCommand) -> bool:
-            store.apply(command)
-            return True
+    async def give_up(self) -> None:
+        """Closes the log and removes it: others hold it now."""
+        async with self._opening:
+            log, self._log = self._log, None
+            if log is not None:
+                self._foundation.consensus.remove(GROUPS_LOG)
+                await log.close()
+                await self._foundation.remove(GROUPS_LOG)
+                self.leadership_changed()
 
-        log = await CommandLog.open(foundation, GROUPS_LOG, decoder=_DECODER, apply=apply)
-        coordinator = Coordinator(foundation, store, log, first_join_delay_ms=first_join_delay_ms)
-        foundation.nursery.start_soon(coordinator.keep_time)
-        return coordinator
+    def _apply(self, command: GroupCommand) -> bool:
+        self._store.apply(command)
+        return True
+
+    @property
+    def leads(self) -> bool:
+        """Whether groups are coordinated here."""
+        return self._log is not None and self._log.serving
+
+    def leadership_changed(self) -> None:
+        """Sends the parked away when another node coordinates now."""
+        if not self.leads and self._parked:
+            for ticket, parked in list(self._parked.items()):
+                del self._parked[ticket]
+                parked.event.set()
+            self._begin()
+
+    def _begin(self) -> None:
+        """Members are known to one leader of one term only: the next begins with none."""
+        self._groups = Groups(self._store, first_join_delay_ms=self._first_join_delay_ms)
+
+    def _leading(self) -> Groups:
+        """The groups, if they are coordinated here; raises RequestError."""
+        log = self._log
+        if log is None or not log.serving:
+            raise RequestError(ErrorCode.NOT_COORDINATOR, "another node coordinates this group")
+        if log.replica.term != self._term:
+            self._term = log.replica.term
+            self._begin()
+        return self._groups
 
     # --- members ---
 
     async def join(self, join: Join) -> Joined:
         """Returns when the member is in a generation, or is not let in."""
+        groups = self._leading()
         ticket, parked = self._park()
-        self._groups.join(ticket, join, self._now_ms())
+        groups.join(ticket, join, self._now_ms())
         result = await self._wait(join.group, ticket, parked)
         return result if isinstance(result, Joined) else Joined(ErrorCode.COORDINATOR_NOT_AVAILABLE)
 
     async def sync(self, sync: Sync) -> Synced:
         """Returns when the member has its assignment, or will not get one."""
+        groups = self._leading()
         ticket, parked = self._park()
-        self._groups.sync(ticket, sync, self._now_ms())
+        groups.sync(ticket, sync, self._now_ms())
         result = await self._wait(sync.group, ticket, parked)
         return result if isinstance(result, Synced) else Synced(ErrorCode.COORDINATOR_NOT_AVAILABLE)
 
     def heartbeat(self, claim: Claim) -> ErrorCode:
         """Notes that a member lives."""
-        error = self._groups.heartbeat(claim, self._now_ms())
+        error = self._leading().heartbeat(claim, self._now_ms())
         self._pump()
         return error
 
@@ -113,9 +150,8 @@ class Coordinator:
     ) -> list[ErrorCode]:
         """Takes members out; what became of each."""
         now_ms = self._now_ms()
-        errors = [
-            self._groups.leave(group, member, instance, now_ms) for member, instance in members
-        ]
+        groups = self._leading()
+        errors = [groups.leave(group, member, instance, now_ms) for member, instance in members]
         self._pump()
         return errors
 
@@ -127,14 +163,15 @@ class Coordinator:
 
     def may_commit(self, claim: Claim) -> ErrorCode:
         """Whether these may be the group's offsets."""
-        error = self._groups.may_commit(claim, self._now_ms())
+        error = self._leading().may_commit(claim, self._now_ms())
         self._pump()
         return error
 
     async def commit(self, group: GroupName, offsets: tuple[StoredOffset, ...]) -> None:
         """Returns when the offsets are durable; raises RequestError."""
+        self._leading()
         try:
-            await self._log.execute(CommitOffsets(group, offsets))
+            await self._commands().execute(CommitOffsets(group, offsets))
         except RequestError:
             raise RequestError(
                 ErrorCode.COORDINATOR_NOT_AVAILABLE, "the offsets cannot be made durable"
@@ -142,14 +179,20 @@ class Coordinator:
 
     def offsets(self, group: GroupName) -> Mapping[Place, StoredOffset]:
         """The group's committed offsets."""
+        self._leading()
         return self._store.offsets(group)
+
+    def _commands(self) -> CommandLog[GroupCommand, bool]:
+        if self._log is None:
+            raise RequestError(ErrorCode.NOT_COORDINATOR, "another node coordinates this group")
+        return self._log
 
     async def forget_topics(self, gone: Sequence[TopicId]) -> None:
         """Drops all groups' offsets of deleted topics; raises RequestError."""
         kept = self._store.topics()
         for topic in gone:
-            if topic in kept:
-                await self._log.execute(ForgetTopic(topic))
+            if topic in kept and self.leads:
+                await self._commands().execute(ForgetTopic(topic))
 
     def topics_with_offsets(self) -> frozenset[TopicId]:
         """Every topic of which some group has an offset."""
@@ -196,7 +239,7 @@ class Coordinator:
                 self._answer(answer if error is ErrorCode.NONE else _unavailable(answer))
 
         try:
-            self._log.submit(effect.command, committed)
+            self._commands().submit(effect.command, committed)
         except RequestError as error:
             committed(error.code, None)
 
@@ -209,13 +252,14 @@ class Coordinator:
         """Acts on deadlines until the coordinator is closed."""
         with self._timer:
             while True:
-                nearest = self._groups.nearest_deadline_ms
+                nearest = self._groups.nearest_deadline_ms if self.leads else None
                 self._sleeps_until_ms = inf if nearest is None else nearest
                 left_s = inf if nearest is None else max(0, nearest - self._now_ms()) / 1000
                 self._earlier = trio.Event()
                 with trio.move_on_after(left_s):
                     await self._earlier.wait()
-                self._groups.tick(self._now_ms())
+                if self.leads:
+                    self._groups.tick(self._now_ms())
                 self._pump()
 
     async def close(self) -> None:
@@ -224,7 +268,8 @@ class Coordinator:
         for ticket, parked in list(self._parked.items()):
             del self._parked[ticket]
             parked.event.set()
-        await self._log.close()
+        if self._log is not None:
+            await self._log.close()
 
 
 def _unavailable(answer: Answer) -> Answer:

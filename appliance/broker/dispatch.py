@@ -13,11 +13,12 @@ from appliance.authz.catalogue import CATALOGUE, CatalogueEntry
 from appliance.authz.gate import Authorized, Gate
 from appliance.broker.auditor import Auditor
 from appliance.broker.caller import Caller
+from appliance.broker.forwarding import Forwarding
 from appliance.broker.judge import Judge
 from appliance.broker.pending import Pending
 from appliance.errors import ErrorCode, RequestError
 from appliance.invariant import InvariantViolation, invariant
-from appliance.wire.requests import Request, Response
+from appliance.wire.requests import AnyRequest, AnyResponse, Refused, Request, Response
 
 R = TypeVar("R", bound=Request)
 
@@ -51,8 +52,10 @@ class Dispatcher:
         auditor: Auditor,
         *,
         catalogue: Mapping[type[Request], CatalogueEntry] = CATALOGUE,
+        forwarding: Forwarding | None = None,
     ) -> None:
         """Serves nothing until handlers are registered."""
+        self._forwarding = forwarding
         self._judge = Judge(gate, auditor)
         self._auditor = auditor
         self._catalogue = catalogue
@@ -102,6 +105,21 @@ class Dispatcher:
         handler = self._handlers[type(request)]
         try:
             authorized = await self._judge.judge(caller, request)
+            forwarding = self._forwarding
+            if forwarding is not None and forwarding.elsewhere(request):
+                return await forwarding.forward(caller, cast(AnyRequest, request))
             return await handler.handle(caller, authorized)
         except RequestError as error:
             return handler.refuse(request, error.code)
+
+    async def dispatch_here(self, caller: Caller, request: AnyRequest) -> AnyResponse:
+        """The whole answer to a request that another node has forwarded; not forwarded again."""
+        handler = self._handlers[type(request)]
+        try:
+            authorized = await self._judge.judge(caller, request)
+            reply = await handler.handle(caller, authorized)
+        except RequestError as error:
+            reply = handler.refuse(request, error.code)
+        if not isinstance(reply, Response):
+            return Refused(ErrorCode.INVALID_REQUEST, "such a request is not forwarded")
+        return cast(AnyResponse, reply)

@@ -4,16 +4,21 @@ Rules: a log that has once been led and is not there any more was lost, not neve
 made anew, because an empty log in its place would hide the loss.
 """
 
-from typing import TypeVar
+from typing import TypeVar, cast
 from uuid import UUID
 
 import msgspec
 import trio
 
-from appliance.broker.replica import Machine, Replica
+from appliance.broker.applying import Machine
+from appliance.broker.consensus import Consensus
+from appliance.broker.peering import Peers
+from appliance.broker.recovering import recover
+from appliance.broker.replica import Environment, Replica
 from appliance.errors import DamageDetected
 from appliance.ports import Clock, Entropy, NodeStorage
-from appliance.types import KeyDomainId, PartitionId
+from appliance.raft.configuration import Configuration
+from appliance.types import KeyDomainId, NodeId, PartitionId
 
 R = TypeVar("R")
 
@@ -25,7 +30,8 @@ GROUPS_LOG = PartitionId(UUID("00000000-0000-8000-8000-000000000002"))
 class Foundation(msgspec.Struct, frozen=True):
     """`domain` is the cluster's key domain; flushes and timers run in `nursery`.
 
-    `held` are the logs in storage: looked up there once, and followed from then on.
+    `consensus` moves every replica; `peers` are the other nodes. `held` are the logs in storage:
+    looked up there once, and followed from then on.
     """
 
     storage: NodeStorage
@@ -34,6 +40,13 @@ class Foundation(msgspec.Struct, frozen=True):
     nursery: trio.Nursery
     domain: KeyDomainId
     held: set[PartitionId]
+    consensus: Consensus
+    peers: Peers
+
+    @property
+    def node(self) -> NodeId:
+        """This node."""
+        return self.storage.node
 
     def new_id(self) -> UUID:
         """A random UUID (version 4)."""
@@ -47,18 +60,31 @@ class Foundation(msgspec.Struct, frozen=True):
         """Milliseconds that never go back."""
         return int(self.clock.monotonic() * 1000)
 
-    async def lead(
-        self, partition: PartitionId, machine: Machine[R], domain: KeyDomainId | None = None
+    async def open(
+        self,
+        partition: PartitionId,
+        machine: Machine[R],
+        genesis: Configuration,
+        *,
+        scan: bool,
+        domain: KeyDomainId | None = None,
     ) -> Replica[R]:
-        """Opens or makes a log, takes its leadership and replays it into `machine`.
+        """Opens or makes a log and lets its replica take part; a single voter leads at once.
 
-        A log that is made is sealed in `domain`; None is the cluster's. Raises StorageError
-        (DamageDetected for a log that was lost), KeyProviderError.
+        Args:
+            partition: which group.
+            machine: what its decided entries are applied to.
+            genesis: the members that the group was made with.
+            scan: whether its log may name others.
+            domain: what a log that is made is sealed in; None is the cluster's.
+
+        Raises StorageError (DamageDetected for a log that was lost), KeyProviderError.
         """
         storage = self.storage
+        state = storage.hard_state(partition)
         if partition in self.held:
             log = await storage.open_log(partition)
-        elif storage.hard_state(partition).term > 0:
+        elif state.term > 0:
             raise DamageDetected(f"log {partition} has been written and is not there any more")
         else:
             log = await storage.create_log(partition, domain or self.domain)
@@ -67,11 +93,10 @@ class Foundation(msgspec.Struct, frozen=True):
             partition,
             log,
             machine,
-            storage=storage,
-            clock=self.clock,
-            entropy=self.entropy,
-            nursery=self.nursery,
+            await recover(log, state, genesis, scan=scan),
+            Environment(storage, self.clock, self.entropy, self.nursery, self.consensus),
         )
+        self.consensus.add(cast(Replica[object], replica))
         await replica.start()
         return replica
 

@@ -1,8 +1,10 @@
 """The broker of one node, put together: what `assembly` opens, serves through and closes.
 
-Start, in order: (1) the catalogue is led and replayed; (2) a new cluster gets its first policy;
-(3) this node says where it is; (4) what deletions left behind is removed; (5) the groups are led
-and replayed. Partitions of topics are opened when they are first used.
+Start, in order: (1) the catalogue's log is opened, and other nodes may speak to this one; (2) a new
+cluster gets its first policy, any other is joined: this node says where it is, and waits until all
+that was decided before shows here; (3) what deletions left behind is removed; (4) the groups' log
+and the partitions that others hold too are opened. Other partitions are opened when they are first
+used.
 """
 
 import msgspec
@@ -11,12 +13,15 @@ import trio
 
 from appliance.authz.enforcer import check
 from appliance.authz.gate import Gate
+from appliance.authz.peer_rows import PEER_ROWS
 from appliance.broker.auditor import Auditor
 from appliance.broker.catalogue import Catalogue
+from appliance.broker.consensus import Consensus
 from appliance.broker.coordinator import FIRST_JOIN_DELAY_MS, Coordinator
 from appliance.broker.dispatch import Dispatcher
 from appliance.broker.fetch_sessions import FetchSessions
-from appliance.broker.foundation import Foundation
+from appliance.broker.forwarding import Forwarding
+from appliance.broker.foundation import GROUPS_LOG, Foundation
 from appliance.broker.handlers.acls import (
     CreateAclsHandler,
     DeleteAclsHandler,
@@ -35,6 +40,7 @@ from appliance.broker.handlers.describe_cluster import DescribeClusterHandler
 from appliance.broker.handlers.describe_configs import DescribeConfigsHandler
 from appliance.broker.handlers.describe_keys import DescribeKeysHandler
 from appliance.broker.handlers.describe_log_dirs import DescribeLogDirsHandler
+from appliance.broker.handlers.describe_nodes import DescribeNodesHandler
 from appliance.broker.handlers.describe_policy import DescribePolicyHandler
 from appliance.broker.handlers.describe_producers import DescribeProducersHandler
 from appliance.broker.handlers.describe_quorum import DescribeQuorumHandler
@@ -49,9 +55,16 @@ from appliance.broker.handlers.leave_group import LeaveGroupHandler
 from appliance.broker.handlers.list_offsets import ListOffsetsHandler
 from appliance.broker.handlers.login import SaslAuthenticateHandler, SaslHandshakeHandler
 from appliance.broker.handlers.metadata import AutoCreation, MetadataHandler
+from appliance.broker.handlers.nodes import Operator, register_operator
 from appliance.broker.handlers.offset_commit import OffsetCommitHandler
 from appliance.broker.handlers.offset_fetch import OffsetFetchHandler
 from appliance.broker.handlers.offset_for_leader_epoch import OffsetForLeaderEpochHandler
+from appliance.broker.handlers.peer import (
+    DeliverHandler,
+    EnactHandler,
+    ForwardHandler,
+    GreetHandler,
+)
 from appliance.broker.handlers.produce import ProduceHandler
 from appliance.broker.handlers.replace_policy import ReplacePolicyHandler
 from appliance.broker.handlers.rewrap_keys import RewrapKeysHandler
@@ -65,23 +78,34 @@ from appliance.broker.handlers.update_features import UpdateFeaturesHandler
 from appliance.broker.housekeeping import Housekeeper
 from appliance.broker.key_domains import TopicDomains
 from appliance.broker.node_settings import NodeFacts
-from appliance.broker.placement import Placement
+from appliance.broker.peering import Identity, Peers
+from appliance.broker.placement import Placement, TopicDefaults
 from appliance.broker.policy_editing import PolicyEditing
 from appliance.broker.shredding import NO_SIGNER, Shredder
+from appliance.broker.steward import Steward
 from appliance.broker.topics import Topics
+from appliance.coordination.cluster_commands import FIRST_LEVEL, NEWEST_LEVEL
 from appliance.coordination.commands import Endpoint
-from appliance.errors import ConfigurationError, StorageError
+from appliance.errors import ConfigurationError, RequestError, StorageError
 from appliance.ports import AuditSink, Clock, Entropy, NodeStorage, Signer
-from appliance.types import KeyDomainId
+from appliance.raft.configuration import Configuration
+from appliance.types import KeyDomainId, PartitionId, TopicId
+from appliance.wire.requests.peer import Address
 
 log = structlog.get_logger()
+
+PEER_LISTENER = "peer"
+ANNOUNCE_RETRY_S = 0.2
+HANDOVER_S = 1.0
+"""For others to take leadership over, of the five seconds that a stop may take."""
 
 
 class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the node's configuration says to the broker.
 
-    `first_policy` is the text that a new cluster begins with; it is not looked at later.
-    `endpoints` are the advertised addresses, one a listener (`kafka`, `native`).
+    `first_policy` is the text that a new cluster begins with; it is not looked at later. `joins`
+    says that this node belongs to a cluster that others have begun. `endpoints` are the advertised
+    addresses, one a listener (`kafka`, `native`, `peer`).
     """
 
     domain: KeyDomainId
@@ -90,8 +114,25 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: tuple[Endpoint, ...]
     auto_create: bool = False
     default_partitions: int = 1
+    default_replication: int | None = None
     first_policy: str | None = None
+    joins: bool = False
+    newest_level: int = NEWEST_LEVEL
+    """The feature level that this node says it knows; lower in tests of mixed clusters."""
     first_join_delay_ms: int = FIRST_JOIN_DELAY_MS
+
+    @property
+    def listens(self) -> bool:
+        """Whether there is a listener for other nodes."""
+        return any(endpoint.listener == PEER_LISTENER for endpoint in self.endpoints)
+
+    @property
+    def address(self) -> Address:
+        """Where other nodes reach this one."""
+        for endpoint in self.endpoints:
+            if endpoint.listener == PEER_LISTENER:
+                return Address(endpoint.host, endpoint.port)
+        return Address("localhost", 1)
 
 
 class BrokerNode:
@@ -102,21 +143,27 @@ class BrokerNode:
         settings: BrokerSettings,
         foundation: Foundation,
         catalogue: Catalogue,
-        topics: Topics,
-        coordinator: Coordinator,
-        *,
-        housekeeper: Housekeeper,
         signer: Signer,
     ) -> None:
-        """Use `open`."""
+        """Use `prepare`, then `join`."""
         self._signer = signer
         self._settings = settings
         self._foundation = foundation
         self._catalogue = catalogue
-        self._topics = topics
-        self._coordinator = coordinator
-        self._housekeeper = housekeeper
+        self._placement = Placement(foundation.node, catalogue, foundation.consensus)
+        self._topics = Topics(
+            foundation, catalogue, self._placement, TopicDomains(foundation, catalogue)
+        )
+        self._steward = Steward(foundation, catalogue, self._placement)
+        self._forwarding = Forwarding(foundation, catalogue)
+        self._coordinator = Coordinator(
+            foundation, first_join_delay_ms=settings.first_join_delay_ms
+        )
+        self._forwards = ForwardHandler(catalogue)
+        self._housekeeper = Housekeeper(self._topics, foundation.clock)
         self._auditors: list[Auditor] = []
+        self._joined = trio.Event()
+        self._life = trio.CancelScope()
 
     @staticmethod
     async def open(
@@ -128,41 +175,159 @@ class BrokerNode:
         nursery: trio.Nursery,
         signer: Signer = NO_SIGNER,
     ) -> "BrokerNode":
-        """Opens the catalogue and the groups.
-
-        `signer` signs certificates of destruction. `nursery` holds flushes and timers; it ends by
-        itself once `close` has returned. Raises StorageError, KeyProviderError, ConfigurationError
-        (a new cluster without a policy).
-        """
-        held = set(storage.partitions())
-        foundation = Foundation(storage, clock, entropy, nursery, settings.domain, held)
-        catalogue = await Catalogue.open(foundation)
-        if catalogue.policy()[0] == 0:
-            if settings.first_policy is None:
-                raise ConfigurationError("bootstrap.policy: a new cluster needs its first policy")
-            check(settings.first_policy)
-            await catalogue.set_policy(settings.first_policy, expected_version=0)
-        await catalogue.register(
-            host=settings.host, rack=settings.rack, endpoints=settings.endpoints
-        )
-        topics = Topics(foundation, catalogue, TopicDomains(foundation, catalogue))
-        await topics.remove_dropped()
-        coordinator = await Coordinator.open(
-            foundation, first_join_delay_ms=settings.first_join_delay_ms
-        )
-        gone = coordinator.topics_with_offsets() - catalogue.state.names.keys()
-        await coordinator.forget_topics(sorted(gone))
-        housekeeper = Housekeeper(topics, clock)
-        nursery.start_soon(housekeeper.run)
-        return BrokerNode(
+        """A node whose cluster is there or is itself: `prepare`, then `join`."""
+        node = await BrokerNode.prepare(
             settings,
-            foundation,
-            catalogue,
-            topics,
-            coordinator,
-            housekeeper=housekeeper,
+            storage=storage,
+            clock=clock,
+            entropy=entropy,
+            nursery=nursery,
             signer=signer,
         )
+        await node.join()
+        return node
+
+    @staticmethod
+    async def prepare(
+        settings: BrokerSettings,
+        *,
+        storage: NodeStorage,
+        clock: Clock,
+        entropy: Entropy,
+        nursery: trio.Nursery,
+        signer: Signer = NO_SIGNER,
+    ) -> "BrokerNode":
+        """Opens the catalogue's log: from here on other nodes may speak to this one.
+
+        `signer` signs certificates of destruction. `nursery` holds flushes and timers; it ends by
+        itself once `close` has returned. Raises StorageError, KeyProviderError.
+        """
+        identity = Identity(
+            storage.cluster, storage.node, clock.now_ms(), settings.address, settings.listens
+        )
+        peers = Peers(identity)
+        foundation = Foundation(
+            storage, clock, entropy, nursery, settings.domain,
+            set(storage.partitions()), Consensus(peers), peers,
+        )  # fmt: skip
+        node = BrokerNode(settings, foundation, Catalogue(foundation), signer)
+        node._follow_catalogue()
+        nursery.start_soon(node._live)
+        alone = frozenset({storage.node})
+        genesis = (
+            Configuration(frozenset(), learners=alone) if settings.joins else Configuration(alone)
+        )
+        await node._catalogue.open(genesis)
+        return node
+
+    async def join(self) -> None:
+        """Takes part in the cluster; returns when this node can serve clients.
+
+        Raises ConfigurationError (a new cluster without a policy), StorageError.
+        """
+        catalogue = self._catalogue
+        if catalogue.leads and catalogue.policy()[0] == 0:
+            if self._settings.first_policy is None:
+                raise ConfigurationError("bootstrap.policy: a new cluster needs its first policy")
+            check(self._settings.first_policy)
+            await catalogue.set_policy(self._settings.first_policy, expected_version=0)
+        await self._announce()
+        if catalogue.leads:
+            await catalogue.raise_level(self._settings.newest_level)
+        await self._topics.remove_dropped()
+        await self._hold_groups()
+        if self._coordinator.leads:
+            await self._forget_gone_topics()
+        self._topics.follow()
+        self._joined.set()
+
+    async def _announce(self) -> None:
+        """Says where this node is, until the cluster has taken notice of it."""
+        said = ""
+        while True:
+            try:
+                await self._catalogue.register(
+                    host=self._settings.host,
+                    rack=self._settings.rack,
+                    endpoints=self._settings.endpoints,
+                    levels=(FIRST_LEVEL, self._settings.newest_level),
+                )
+            except RequestError as error:
+                if str(error) != said:
+                    said = str(error)
+                    log.info("waiting for the cluster", reason=said)
+                await trio.sleep(ANNOUNCE_RETRY_S)
+            else:
+                return
+
+    # --- following the catalogue -----------------------------------------------------------------
+
+    def _follow_catalogue(self) -> None:
+        catalogue, consensus = self._catalogue, self._foundation.consensus
+        catalogue.on_nodes = self._know_nodes
+        catalogue.on_placed = self._placed
+        catalogue.on_topic_gone = self._topic_gone
+        consensus.on_leadership = self._leadership
+
+    def _know_nodes(self) -> None:
+        peers, membership = self._foundation.peers, self._catalogue.state.membership
+        addresses = {}
+        for node, known in membership.nodes.items():
+            endpoint = known.endpoint(PEER_LISTENER)
+            if endpoint is not None:
+                addresses[node] = Address(endpoint.host, endpoint.port)
+        peers.know(addresses)
+        for node in membership.retired:
+            peers.forget_greeting(node)
+
+    def _placed(self, group: PartitionId) -> None:
+        if group == GROUPS_LOG:
+            if self._topics.following:
+                self._foundation.nursery.start_soon(self._hold_groups)
+        else:
+            self._topics.settle(group)
+
+    def _leadership(self, group: PartitionId) -> None:
+        if group == GROUPS_LOG:
+            self._coordinator.leadership_changed()
+
+    def _topic_gone(self, topic: TopicId) -> None:
+        self._foundation.nursery.start_soon(self._forget_topic, topic)
+
+    async def _forget_topic(self, topic: TopicId) -> None:
+        try:
+            await self._coordinator.forget_topics([topic])
+        except RequestError as error:
+            log.info("offsets of a deleted topic stay until the next start", reason=str(error))
+
+    async def _hold_groups(self) -> None:
+        """Opens the groups' log if it is to lie here, or gives it up."""
+        assignment = self._catalogue.state.membership.assignment(GROUPS_LOG)
+        if self._foundation.node in assignment.everyone:
+            await self._coordinator.hold(Configuration(frozenset(assignment.replicas)))
+        else:
+            await self._coordinator.give_up()
+
+    async def _forget_gone_topics(self) -> None:
+        known = self._catalogue.state.names.keys()
+        gone = self._coordinator.topics_with_offsets() - known
+        await self._coordinator.forget_topics(sorted(gone))
+
+    async def _live(self) -> None:
+        with self._life:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._foundation.consensus.run)
+                nursery.start_soon(self._coordinator.keep_time)
+                await self._joined.wait()
+                nursery.start_soon(self._steward.run)
+                nursery.start_soon(self._housekeeper.run)
+
+    # --- serving ---------------------------------------------------------------------------------
+
+    @property
+    def peers(self) -> Peers:
+        """The other nodes, for `server.peers` to connect to."""
+        return self._foundation.peers
 
     @property
     def policies(self) -> Catalogue:
@@ -175,46 +340,70 @@ class BrokerNode:
         return self._catalogue
 
     def dispatcher(self, gate: Gate, sink: AuditSink) -> Dispatcher:
-        """What every connection hands its requests to.
+        """What every connection of a client hands its requests to.
 
         Raises InvariantViolation unless each request of the authorisation catalogue is served.
         """
         auditor = Auditor(sink, self._foundation.nursery)
         self._auditors.append(auditor)
-        dispatcher = Dispatcher(gate, auditor)
+        dispatcher = Dispatcher(gate, auditor, forwarding=self._forwarding)
         self._register_data(dispatcher, auditor)
         self._register_groups(dispatcher)
         self._register_administration(dispatcher, auditor)
         self._register_keys(dispatcher, auditor)
+        dispatcher.check_complete()
+        self._forwards.serve(dispatcher)
+        return dispatcher
+
+    def peer_dispatcher(self, gate: Gate, sink: AuditSink) -> Dispatcher:
+        """What every connection of another node hands its requests to, from `prepare` on."""
+        auditor = Auditor(sink, self._foundation.nursery)
+        self._auditors.append(auditor)
+        dispatcher = Dispatcher(gate, auditor, catalogue=PEER_ROWS)
+        peers, catalogue = self._foundation.peers, self._catalogue
+        dispatcher.register(GreetHandler(peers, catalogue))
+        dispatcher.register(DeliverHandler(peers, self._foundation.consensus, catalogue))
+        dispatcher.register(self._forwards)
+        dispatcher.register(EnactHandler(catalogue))
         dispatcher.check_complete()
         return dispatcher
 
     def _register_data(self, dispatcher: Dispatcher, auditor: Auditor) -> None:
         topics, catalogue = self._topics, self._catalogue
         storage, clock = self._foundation.storage, self._foundation.clock
-        placement = Placement(storage.node)
-        partitions = self._settings.default_partitions
-        creation = AutoCreation(self._settings.auto_create, partitions)
+        placement, forwarding = self._placement, self._forwarding
+        defaults = TopicDefaults(
+            self._settings.default_partitions, self._settings.default_replication
+        )
+        creation = AutoCreation(self._settings.auto_create, defaults)
         dispatcher.register(ApiVersionsHandler())
-        dispatcher.register(ProduceHandler(topics, clock))
+        dispatcher.register(ProduceHandler(topics, catalogue, placement, clock))
         sessions = FetchSessions(clock.monotonic, self._foundation.new_session_number)
         dispatcher.register(FetchHandler(topics, dispatcher.judge, sessions, catalogue))
         dispatcher.register(ListOffsetsHandler(topics))
         dispatcher.register(InitProducerIdHandler(catalogue))
         dispatcher.register(
             MetadataHandler(
-                topics, catalogue, placement, auditor, storage=storage, creation=creation
+                topics,
+                catalogue,
+                placement,
+                auditor,
+                storage=storage,
+                creation=creation,
+                forwarding=forwarding,
             )
         )
-        dispatcher.register(
-            CreateTopicsHandler(topics, placement, auditor, default_partitions=partitions)
-        )
+        dispatcher.register(CreateTopicsHandler(topics, placement, auditor, defaults=defaults))
         dispatcher.register(DeleteTopicsHandler(topics, self._coordinator, auditor))
         dispatcher.register(DeleteRecordsHandler(topics, auditor))
         dispatcher.register(FindCoordinatorHandler(catalogue, placement))
         dispatcher.register(OffsetForLeaderEpochHandler(topics))
         dispatcher.register(DescribePolicyHandler(catalogue))
         dispatcher.register(ReplacePolicyHandler(catalogue, auditor))
+        consensus = self._foundation.consensus
+        dispatcher.register(DescribeNodesHandler(catalogue, consensus, placement))
+        operator = Operator(self._foundation, catalogue, topics, placement)
+        register_operator(dispatcher, operator, auditor)
 
     def _register_groups(self, dispatcher: Dispatcher) -> None:
         coordinator, judge = self._coordinator, dispatcher.judge
@@ -229,13 +418,13 @@ class BrokerNode:
     def _register_administration(self, dispatcher: Dispatcher, auditor: Auditor) -> None:
         topics, catalogue = self._topics, self._catalogue
         storage, settings = self._foundation.storage, self._settings
-        placement = Placement(storage.node)
+        placement = self._placement
         facts = NodeFacts(
             node=storage.node,
             rack=settings.rack,
             auto_create=settings.auto_create,
             default_partitions=settings.default_partitions,
-            default_replicas=1,
+            default_replicas=placement.default_replicas(settings.default_replication),
             first_join_delay_ms=settings.first_join_delay_ms,
         )
         dispatcher.register(DescribeClusterHandler(catalogue, placement, storage.cluster))
@@ -269,6 +458,10 @@ class BrokerNode:
         """Closes what is sealed in a topic's own domain, whose key is not to be had any more."""
         await self._topics.close_domain(domain)
 
+    async def hand_over(self) -> None:
+        """Has others lead what they can, while clients are still answered where to go."""
+        await self._steward.resign_all(HANDOVER_S)
+
     async def close(self) -> None:
         """Clean stop: what is under way becomes durable, then every log is closed.
 
@@ -277,10 +470,12 @@ class BrokerNode:
         """
         for auditor in self._auditors:
             await auditor.close()
-        await self._housekeeper.close()
+        if self._joined.is_set():
+            await self._housekeeper.close()
         await self._topics.close()
         for part in (self._coordinator, self._catalogue):
             try:
                 await part.close()
             except StorageError as error:
                 log.warning("an internal log was not closed cleanly", reason=str(error))
+        self._life.cancel()

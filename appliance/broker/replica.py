@@ -1,36 +1,42 @@
-"""The replica port: proposals in, commits out, over one sealed log.
+"""One node's replica of one group: consensus decides, this carries it out over one sealed log.
 
-The way of an entry: `propose` gives it index, term, offsets and leader time and stages it; one
-flush task, running only while something is staged, makes it durable along with whatever else
-arrived; the core then says what is committed; committed entries are applied in order, and each
-one's callback runs right after its own apply.
+The way of an entry: `propose` gives it index, term, offsets and leader time and stages it; it goes
+to the followers while it is made durable here, along with whatever else arrived; consensus says
+what a quorum holds; decided entries are applied in order, and each one's callback runs right after
+its own apply. A follower's way is the same without the proposal: entries come in messages.
 
-Rules: nothing is applied or visible before it is committed. A log that cannot keep its promise ends
-this replica's leadership for good: everyone who waits is told KAFKA_STORAGE_ERROR, whoever proposes
-later too, and readers keep what was committed.
+Rules: nothing is applied or visible before it is committed. A leader serves once the no-op that
+began its term is applied: it knows then all that was ever acknowledged (DESIGN section 4). A log
+that cannot keep its promise ends this replica's leadership for good: everyone who waits is told
+KAFKA_STORAGE_ERROR, whoever proposes later too, and readers keep what was committed.
 """
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
 import trio
 
+from appliance.broker.applying import Applying, Machine, OnCommitted
 from appliance.broker.growth import Readers
-from appliance.errors import ErrorCode, KeyProviderError, RequestError, StorageError, StorageFull
-from appliance.invariant import invariant
-from appliance.limits import FULL_DISK_RETRY_S, KIB, MAX_BATCH_BYTES, MAX_STAGED_BYTES, MIB
-from appliance.ports import Clock, Entropy, NodeStorage, PartitionLog
+from appliance.broker.log_writer import LogWriter, Reports
+from appliance.broker.peer_codec import encode_configuration
+from appliance.broker.supply import Supply
+from appliance.broker.tail import EntryTail
+from appliance.errors import ErrorCode, RequestError, StorageError
+from appliance.limits import MAX_BATCH_BYTES, MAX_STAGED_BYTES, TAIL_BYTES
+from appliance.ports import Clock, Entropy, HardState, NodeStorage, PartitionLog
+from appliance.raft.configuration import Configuration
 from appliance.raft.core import Core
-from appliance.raft.messages import Run
-from appliance.raft.ready import Recovered, Role, single
+from appliance.raft.messages import PeerMessage, Run
+from appliance.raft.ready import Leadership, Ready, Recovered, Refused, Role
 from appliance.types import (
     Buffer,
     Entry,
     EntryHeader,
     EntryKind,
     Index,
+    NodeId,
     Offset,
     PartitionId,
     Position,
@@ -39,38 +45,43 @@ from appliance.types import (
 )
 
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
-
-ENTRY_OVERHEAD_BYTES = KIB
-"""Counted for each staged entry besides its payload, so that small ones are bounded too."""
 
 STAGING_BYTES = MAX_STAGED_BYTES - MAX_BATCH_BYTES
 """Where backpressure begins: well before the log itself would refuse an entry."""
 
-REPLAY_SLICE_BYTES = 4 * MIB
-REPLAY_SLICE_ENTRIES = 256
-"""Entries applied without letting others run (DESIGN section 8: 2 ms)."""
+_NOT_HERE = "this node does not lead"
+_NONE = Index(0)
 
 
-class Machine(Protocol[R_co]):
-    """What committed entries are applied to, in order; deterministic."""
+class Host(Protocol):
+    """What a replica needs of the node it lives on; `broker.consensus` is the real one."""
 
-    def apply(self, entry: Entry) -> R_co:
-        """Takes the next batch or command."""
+    @property
+    def incarnation(self) -> int:
+        """Grows with each start of the node."""
+        ...
+
+    def send(self, group: PartitionId, message: PeerMessage, entries: Sequence[Entry]) -> None:
+        """Queues a message for the node that it is to."""
+        ...
+
+    def led(self, group: PartitionId, leadership: Leadership) -> None:
+        """Learns who leads a group now, as its member here knows."""
+        ...
+
+    def stirred(self, group: PartitionId) -> None:
+        """Has the group's time pass until it is quiet again."""
         ...
 
 
-OnCommitted = Callable[[ErrorCode, EntryHeader, R | None], None]
-"""Told NONE and what the machine made of the entry, or the error that it failed with."""
+class Environment(msgspec.Struct, frozen=True):
+    """What every replica of a node shares; their tasks run in `nursery`."""
 
-
-class _Staged(msgspec.Struct, Generic[R], frozen=True, gc=False):
-    entry: Entry
-    on_committed: OnCommitted[R]
-
-
-def _nobody(_: ErrorCode, __: EntryHeader, ___: object) -> None:
-    """Whoever waited has been told already."""
+    storage: NodeStorage
+    clock: Clock
+    entropy: Entropy
+    nursery: trio.Nursery
+    host: Host
 
 
 class Replica(Generic[R]):
@@ -81,40 +92,53 @@ class Replica(Generic[R]):
         partition: PartitionId,
         log: PartitionLog,
         machine: Machine[R],
-        *,
-        storage: NodeStorage,
-        clock: Clock,
-        entropy: Entropy,
-        nursery: trio.Nursery,
+        recovered: Recovered,
+        environment: Environment,
     ) -> None:
-        """Takes an open log; `start` makes it serve. Flushes run in `nursery`."""
-        self.readers = Readers()
-        self._partition = partition
+        """Takes an open log and what was recovered of it."""
+        storage, nursery, host = environment.storage, environment.nursery, environment.host
+        self.partition = partition
+        self.serving = False
+        """Whether this replica leads and has applied all that was decided before its term."""
         self._log = log
-        self._machine = machine
-        self._storage = storage
-        self._clock = clock
-        self._nursery = nursery
+        self._clock = environment.clock
+        self._host = host
+        self._node = storage.node
         self._core = Core(
             node=storage.node,
-            recovered=Recovered(
-                state=storage.hard_state(partition),
-                last=log.last,
-                base=log.last,
-                configurations=single(storage.node),
-            ),
-            entropy=entropy,
+            recovered=recovered,
+            entropy=environment.entropy,
+            incarnation=host.incarnation,
         )
-        self._staged: deque[_Staged[R]] = deque()
-        self._staged_bytes = 0
+        self._configuration = recovered.configurations[-1].configuration
+        self._tail = EntryTail()
+        self._applying: Applying[R] = Applying(log, self._tail, machine, nursery, self._on_applied)
+        self._writer = LogWriter(
+            partition, log, storage, nursery,
+            Reports(
+                self._on_saved,
+                self._on_durable,
+                self._on_full,
+                self._on_failed,
+                self._wake_drained,
+            ),
+        )  # fmt: skip
+        self._supply = Supply(
+            storage.node, log, self._tail, nursery,
+            send=lambda message, entries: host.send(partition, message, entries),
+            still_leads=self._core.sends_for,
+        )  # fmt: skip
+        self._end_offset = log.end_offset
+        self._term_began = Index(0)
         self._leader_time = TimestampMs(0)
-        self._high_watermark = log.start_offset
-        self._flushing = False
         self._drained = trio.Event()
         self._waiting_for_room = 0
+        self._decided = trio.Event()
         self._failed = False
-        self._full = False
         self._closed = False
+        self._remember_peers()
+
+    # --- what others see -----------------------------------------------------------------------
 
     @property
     def term(self) -> Term:
@@ -122,66 +146,144 @@ class Replica(Generic[R]):
         return self._core.term
 
     @property
+    def role(self) -> Role:
+        """This member's part in its term."""
+        return self._core.role
+
+    @property
+    def leader(self) -> NodeId | None:
+        """Who leads the term, as far as this member knows."""
+        return self._core.leader
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes part no more."""
+        return self._closed
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for time to pass while the nodes that matter are heard."""
+        return self._core.idle
+
+    @property
+    def applied(self) -> Index:
+        """The last entry whose effect can be seen here."""
+        return self._applying.applied
+
+    @property
+    def configuration(self) -> Configuration:
+        """The members of the group, as the log here has them."""
+        return self._configuration
+
+    @property
     def log(self) -> PartitionLog:
         """The log, for reading below the high watermark."""
         return self._log
 
     @property
+    def readers(self) -> Readers:
+        """Those who wait for this replica's data to grow."""
+        return self._applying.readers
+
+    @property
     def high_watermark(self) -> Offset:
         """The offset after the last committed batch; nothing at or above it is shown."""
-        return self._high_watermark
+        return self._applying.high_watermark
 
     @property
     def failed(self) -> bool:
         """Whether the log broke: it leads no more."""
         return self._failed
 
+    @property
+    def core(self) -> Core:
+        """For status, and for what the cluster's operator asks of a group."""
+        return self._core
+
+    # --- time and messages ---------------------------------------------------------------------
+
+    def step(self, message: PeerMessage, entries: Sequence[Entry] = ()) -> None:
+        """Takes a message of another member, with the entries that it carries."""
+        if not self._closed:
+            self._core.step(message)
+            self._pump(entries)
+
+    def tick(self, ticks: int = 1) -> None:
+        """Lets the core's time pass."""
+        if not self._closed:
+            self._core.tick(ticks)
+            self._pump()
+
+    def heard(self, leader: NodeId, term: Term) -> None:
+        """The node of this group's leader lives and says that it leads this term."""
+        if not self._closed:
+            self._core.heard(leader, term)
+            self._pump()
+
+    def reached(self, node: NodeId) -> None:
+        """A member's node was heard from."""
+        self._core.reached(node)
+
+    def silent(self, node: NodeId) -> None:
+        """Nothing reaches a member's node."""
+        self._core.report_unreachable(node)
+
+    def campaign(self) -> None:
+        """Stands for election at once."""
+        if not self._closed and self._core.role is not Role.LEADER:
+            self._core.campaign()
+            self._pump()
+
+    def change(self, voters: frozenset[NodeId], learners: frozenset[NodeId]) -> None:
+        """Takes the next step towards these members; raises `raft.ready.Refused`."""
+        self._core.propose_configuration(voters, learners)
+        self._host.stirred(self.partition)
+        self._pump()
+
+    def hand_over(self, to: NodeId) -> None:
+        """Begins to hand leadership to another voter; raises `raft.ready.Refused`."""
+        self._core.transfer_leadership(to)
+        self._host.stirred(self.partition)
+        self._pump()
+
+    # --- leading -------------------------------------------------------------------------------
+
     async def start(self) -> None:
-        """Takes leadership of the next term and replays the log into the machine.
+        """Lets a single voter lead at once, and waits for it; others wait for their leader.
 
-        The new term is durable before the no-op, and the no-op committed before anything is
-        applied (Raft paper, section 5.4.2). Raises StorageError, KeyProviderError.
+        Raises StorageError or KeyProviderError when the log cannot be read or written.
         """
-        self._core.campaign()
-        state = self._core.ready().hard_state
-        invariant(state is not None, "a campaign changes the hard state")
-        if state is not None:
-            await self._storage.save_hard_state(self._partition, state)
-            self._core.advance(saved=state)
-        (no_op,) = self._core.ready().entries
-        self._log.append((Entry(self._header(no_op, -1), b""),))
-        await self._log.flush(self._learn_durable)
-        invariant(self._core.commit == self._core.last.index, "the no-op is committed")
-        await self._replay(self._core.commit)
-        self._high_watermark = self._log.end_offset
+        if self._configuration.voters == {self._node} and not self._configuration.joint:
+            self.campaign()
+            await self.wait_serving()
 
-    async def _replay(self, last: Index) -> None:
-        index = self._log.first_index
-        while index <= last:
-            entries = await self._log.entries(index, last, REPLAY_SLICE_BYTES)
-            invariant(bool(entries), "the log holds what it says it holds")
-            for count, entry in enumerate(entries, 1):
-                header = entry.header
-                self._leader_time = max(self._leader_time, header.leader_time_ms)
-                if header.kind in {EntryKind.BATCH, EntryKind.COMMAND}:
-                    self._machine.apply(entry)
-                if count % REPLAY_SLICE_ENTRIES == 0:
-                    await trio.lowlevel.checkpoint()
-            index = Index(entries[-1].header.index + 1)
-            await trio.lowlevel.checkpoint()
+    async def wait_serving(self) -> None:
+        """Returns when this replica leads and serves.
+
+        Raises RequestError when another member leads, StorageError when the log has failed.
+        """
+        while not self.serving:
+            if self._failed:
+                raise self._applying.failure or StorageError("the group's log has failed")
+            if self._closed:
+                raise RequestError(ErrorCode.NOT_LEADER_OR_FOLLOWER, "the node is stopping")
+            if self._core.role is Role.FOLLOWER and self._core.leader not in {None, self._node}:
+                raise RequestError(ErrorCode.NOT_LEADER_OR_FOLLOWER, _NOT_HERE)
+            await self._decided.wait()
 
     def check_leading(self) -> None:
         """Raises RequestError when this replica takes no proposals."""
         if self._failed:
             raise RequestError(ErrorCode.KAFKA_STORAGE_ERROR, "the partition's log has failed")
-        if self._full:
+        if self._writer.full:
             raise RequestError(ErrorCode.KAFKA_STORAGE_ERROR, "no space is left on the disk")
-        if self._closed or self._core.role is not Role.LEADER:
-            raise RequestError(ErrorCode.NOT_LEADER_OR_FOLLOWER, "this node does not lead")
+        if self._closed or not self.serving:
+            raise RequestError(ErrorCode.NOT_LEADER_OR_FOLLOWER, _NOT_HERE)
 
     def has_room(self, size_bytes: int) -> bool:
         """Whether a payload may be proposed now; an empty log takes any."""
-        return not self._staged or self._staged_bytes + size_bytes <= STAGING_BYTES
+        waiting_bytes = self._applying.waiting_bytes
+        return not waiting_bytes or waiting_bytes + size_bytes <= STAGING_BYTES
 
     async def room(self, size_bytes: int) -> None:
         """Waits until a payload of this size may be proposed."""
@@ -205,96 +307,162 @@ class Replica(Generic[R]):
         without having taken the entry.
         """
         self.check_leading()
-        self._core.propose(kind, len(payload))
-        (persist,) = self._core.ready().entries
-        entry = Entry(self._header(persist, last_offset_delta), payload)
+        size = len(payload)
         try:
-            self._log.append((entry,))
+            position = self._core.propose(kind, size)
+        except Refused:
+            raise RequestError(
+                ErrorCode.NOT_LEADER_OR_FOLLOWER, "leadership is being handed over"
+            ) from None
+        header = self._header(kind, position, last_offset_delta, size)
+        entry = Entry(header, payload)
+        try:
+            self._stage((entry,))
         except StorageError:
-            self._end_leadership()
+            self._on_failed()
             raise RequestError(
                 ErrorCode.KAFKA_STORAGE_ERROR, "the partition's log takes nothing more"
             ) from None
-        self._staged.append(_Staged(entry, on_committed))
-        self._staged_bytes += len(payload) + ENTRY_OVERHEAD_BYTES
-        if not self._flushing:
-            self._flushing = True
-            self._nursery.start_soon(self._flush)
-        return entry.header
+        self._applying.expect(header, on_committed)
+        self._pump(proposed=position.index)
+        return header
 
-    def _header(self, persist: Run, last_offset_delta: int) -> EntryHeader:
+    def _header(
+        self, kind: EntryKind, position: Position, last_offset_delta: int, size: int
+    ) -> EntryHeader:
         # Leader time never goes back, whatever the clock does: what expires by it stays expired.
-        self._leader_time = max(self._leader_time, self._clock.now_ms())
+        self._leader_time = max(self._leader_time, self._applying.leader_time, self._clock.now_ms())
         return EntryHeader(
-            persist.kind,
-            persist.position.index,
-            persist.position.term,
+            kind,
+            position.index,
+            position.term,
             self._leader_time,
-            self._log.end_offset,
+            self._end_offset,
             last_offset_delta,
-            persist.payload_bytes,
+            size,
         )
 
-    async def _flush(self) -> None:
-        try:
-            while self._staged and not self._failed:
-                try:
-                    await self._log.flush(self._on_durable)
-                    self._full = False
-                except StorageFull:
-                    self._refuse_waiting()
-                    if self._closed:
-                        raise
-                    await trio.sleep(FULL_DISK_RETRY_S)
-        except (StorageError, KeyProviderError):
-            self._end_leadership()
-        finally:
-            self._flushing = False
-            self._wake_drained()
+    # --- carrying out --------------------------------------------------------------------------
 
-    def _refuse_waiting(self) -> None:
+    def _pump(self, incoming: Sequence[Entry] = (), proposed: Index = _NONE) -> None:
+        """Carries out what consensus has come to; `raft.ready` gives the order."""
+        ready = self._core.ready()
+        if ready.leadership is not None:
+            self._lead_or_follow(ready.leadership)
+        if ready.configuration is not None:
+            self._configuration = ready.configuration.configuration
+            self._remember_peers()
+        for message in ready.messages:
+            self._host.send(self.partition, message, ())
+        try:
+            self._store(ready, incoming, proposed)
+        except StorageError:
+            self._on_failed()
+            return
+        for order in ready.sends:
+            self._supply.supply(order)
+        self._applying.decide(min(ready.commit, self._log.durable))
+
+    def _store(self, ready: Ready, incoming: Sequence[Entry], proposed: Index) -> None:
+        if ready.hard_state is not None:
+            self._writer.save(ready.hard_state)
+        if ready.truncate_after is not None:
+            self._take_back(ready.truncate_after)
+        for run in ready.entries:
+            if run.first != proposed:
+                self._stage(self._entries_of(run, incoming))
+
+    def _stage(self, entries: Sequence[Entry]) -> None:
+        self._writer.append(entries)
+        for entry in entries:
+            self._tail.append(entry)
+        self._end_offset = entries[-1].header.next_offset
+
+    def _entries_of(self, run: Run, incoming: Sequence[Entry]) -> Sequence[Entry]:
+        """The entries of a run: those that a message brought, or those that a leader makes."""
+        if incoming and run.first >= incoming[0].header.index:
+            at = run.first - incoming[0].header.index
+            entries = incoming[at : at + len(run.sizes)]
+            if len(entries) == len(run.sizes) and entries[0].header.term == run.term:
+                self._leader_time = max(self._leader_time, entries[-1].header.leader_time_ms)
+                return entries
+        payload = b"" if run.configuration is None else encode_configuration(run.configuration)
+        if run.kind is EntryKind.NO_OP:
+            self._term_began = run.first
+        return (Entry(self._header(run.kind, run.position, -1, len(payload)), payload),)
+
+    def _take_back(self, last_kept: Index) -> None:
+        self._writer.truncate(last_kept)
+        first_void = self._tail.get(Index(last_kept + 1))
+        if first_void is not None:
+            self._end_offset = first_void.header.base_offset
+        self._tail.truncate(last_kept)
+
+    def _lead_or_follow(self, leadership: Leadership) -> None:
+        self.serving = False
+        self._term_began = Index(0)
+        if leadership.role is Role.LEADER:
+            # Whatever came before the vote has been staged: a vote is saved after it.
+            self._end_offset = self._log.end_offset
+        elif self._applying.waiting_bytes:
+            self._applying.renounce(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            self._wake_drained()
+        else:
+            self.readers.end()
+        self._host.led(self.partition, leadership)
+        self._tell_deciders()
+
+    def _remember_peers(self) -> None:
+        alone = self._configuration.members <= {self._node}
+        self._tail.kept_bytes = 0 if alone else TAIL_BYTES
+
+    # --- reports of the log --------------------------------------------------------------------
+
+    def _on_saved(self, state: HardState) -> None:
+        self._core.advance(saved=state)
+        self._pump()
+
+    def _on_durable(self, index: Index) -> None:
+        term = self._log.term_at(index)
+        if term is not None:
+            self._core.advance(persisted=Position(term, index))
+            self._pump()
+        self._wake_drained()
+
+    def _on_applied(self, index: Index) -> None:
+        if self._applying.failure is not None:
+            self._on_failed()
+            return
+        if not self.serving and index >= self._term_began > 0:
+            self.serving = self._core.role is Role.LEADER and not self._closed
+            self._tell_deciders()
+        self._core.advance(applied=index)
+        self._tail.release(min(index, self._log.durable))
+        self._wake_drained()
+
+    def _on_full(self) -> None:
         """There is no space: who waits is told so, and what they gave may yet become durable.
 
         That is as after a lost reply; a producer that is idempotent finds out by trying again.
         """
-        self._full = True
-        for place, staged in enumerate(self._staged):
-            self._staged[place] = _Staged(staged.entry, _nobody)
-            staged.on_committed(ErrorCode.KAFKA_STORAGE_ERROR, staged.entry.header, None)
-
-    def _learn_durable(self, index: Index) -> None:
-        term = self._core.term_at(index)
-        if term is not None:
-            self._core.advance(persisted=Position(term, index))
-
-    def _on_durable(self, index: Index) -> None:
-        self._learn_durable(index)
-        commit = self._core.ready().commit
-        grown_bytes = 0
-        while self._staged and self._staged[0].entry.header.index <= commit:
-            grown_bytes += self._commit(self._staged.popleft())
-        if grown_bytes:
-            self.readers.grown(grown_bytes)
+        self._applying.dismiss(ErrorCode.KAFKA_STORAGE_ERROR)
         self._wake_drained()
 
-    def _commit(self, staged: _Staged[R]) -> int:
-        """Applies one entry and tells its proposer; returns how many bytes readers got."""
-        header = staged.entry.header
-        self._staged_bytes -= header.payload_bytes + ENTRY_OVERHEAD_BYTES
-        result = self._machine.apply(staged.entry)
-        self._high_watermark = header.next_offset
-        staged.on_committed(ErrorCode.NONE, header, result)
-        return header.payload_bytes if header.kind is EntryKind.BATCH else 0
-
-    def _end_leadership(self) -> None:
+    def _on_failed(self) -> None:
+        if self._failed:
+            return
         self._failed = True
+        self.serving = False
+        self._writer.end()
         self._core.resign()
-        waiting, self._staged = self._staged, deque()
-        self._staged_bytes = 0
-        for staged in waiting:
-            staged.on_committed(ErrorCode.KAFKA_STORAGE_ERROR, staged.entry.header, None)
-        self.readers.end()
+        self._applying.renounce(ErrorCode.KAFKA_STORAGE_ERROR)
+        self._host.led(self.partition, Leadership(Role.FOLLOWER, self._core.term, None))
+        self._tell_deciders()
         self._wake_drained()
+
+    def _tell_deciders(self) -> None:
+        self._decided.set()
+        self._decided = trio.Event()
 
     def _wake_drained(self) -> None:
         if self._waiting_for_room:
@@ -307,10 +475,14 @@ class Replica(Generic[R]):
         Raises StorageError when the log could not be closed cleanly.
         """
         self._closed = True
+        self._writer.closing = True
+        self.serving = False
         self.readers.end()
+        self._tell_deciders()
         self._waiting_for_room += 1
-        while self._flushing:
+        while self._writer.busy:
             await self._drained.wait()
         self._waiting_for_room -= 1
+        self._applying.renounce(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         if not self._failed:
             await self._log.close()

@@ -4,7 +4,7 @@ from appliance.broker.catalogue import Catalogue
 from appliance.broker.placement import Placement
 from appliance.broker.topics import LiveTopic
 from appliance.errors import ErrorCode
-from appliance.types import PartitionIndex
+from appliance.types import PartitionId, PartitionIndex
 from appliance.wire.requests import Broker, PartitionMetadata, TopicMetadata
 
 
@@ -23,15 +23,22 @@ def told_of(live: LiveTopic, placement: Placement) -> TopicMetadata:
     topic = live.topic
     partitions = []
     for index, partition_id in enumerate(topic.partitions):
-        replicas = placement.replicas(partition_id)
-        partition = live.partitions[index]
-        partitions.append(
-            PartitionMetadata(
-                PartitionIndex(index),
-                placement.leader(partition_id),
-                partition.leader_epoch if partition is not None else -1,
-                replicas,
-                replicas,
-            )
-        )
+        partitions.append(_partition_told(PartitionIndex(index), partition_id, placement))
     return TopicMetadata(topic.name, ErrorCode.NONE, topic.topic, partitions=tuple(partitions))
+
+
+def _partition_told(
+    index: PartitionIndex, group: PartitionId, placement: Placement
+) -> PartitionMetadata:
+    leader, replicas = placement.leader(group), placement.replicas(group)
+    node = placement.leads(group)
+    in_sync = placement.in_sync(group)
+    return PartitionMetadata(
+        index,
+        -1 if node is None else node,
+        leader.term or -1,
+        replicas,
+        in_sync,
+        ErrorCode.LEADER_NOT_AVAILABLE if node is None else ErrorCode.NONE,
+        tuple(each for each in replicas if each not in in_sync),
+    )

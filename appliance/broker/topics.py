@@ -1,8 +1,10 @@
-"""The live topics of this node: names to partitions, opened when they are first used.
+"""The live topics of this node: names to partitions, opened as this node is to hold them.
 
 Rules: a topic exists when its creation is committed, and is gone when its deletion is; its logs are
 made after the one and removed after the other, so a crash between leaves something to make at first
-use, or to remove at the next start, and never data without a topic or a topic without its data.
+use, or to remove at the next start, and never data without a topic or a topic without its data. A
+partition that is held here alone is opened when it is first used; one that others hold too is
+opened as soon as the catalogue says so, because they need its vote.
 """
 
 import msgspec
@@ -13,17 +15,24 @@ from appliance.broker.catalogue import Catalogue
 from appliance.broker.foundation import Foundation
 from appliance.broker.key_domains import TopicDomains
 from appliance.broker.partition import Partition, PartitionState
+from appliance.broker.placement import Placement
+from appliance.broker.redirect import NotLeader
 from appliance.broker.topic_names import check_topic_name
 from appliance.broker.topic_settings import Given, TopicSettings, check_settings, meaning
+from appliance.coordination.cluster_commands import Assignment
 from appliance.coordination.commands import Topic
 from appliance.coordination.key_commands import LogEnd
 from appliance.errors import ErrorCode, KeyProviderError, RequestError, StorageError
-from appliance.types import KeyDomainId, PartitionId, PartitionIndex, TopicId, TopicName
+from appliance.limits import MAX_LEADER_WAIT_S, MAX_OPENED_AT_ONCE
+from appliance.raft.configuration import Configuration
+from appliance.types import KeyDomainId, NodeId, PartitionId, PartitionIndex, TopicId, TopicName
 
 log = structlog.get_logger()
 
 MADE_AT_ONCE = 16
-"""Logs of a new topic that are made before it is answered for; the rest at their first use."""
+"""Partitions of a new topic that are led before it is answered for."""
+REOPEN_S = 5.0
+"""Before a log is tried again whose files or keys could not be had."""
 
 
 class LiveTopic(msgspec.Struct):
@@ -38,15 +47,30 @@ class LiveTopic(msgspec.Struct):
 class Topics:
     """Every topic, as handlers use them."""
 
-    def __init__(self, foundation: Foundation, catalogue: Catalogue, domains: TopicDomains) -> None:
+    def __init__(
+        self,
+        foundation: Foundation,
+        catalogue: Catalogue,
+        placement: Placement,
+        domains: TopicDomains,
+    ) -> None:
+        """Follows the catalogue from now on."""
         self._foundation = foundation
         self._domains = domains
         self._catalogue = catalogue
+        self._placement = placement
         self._live: dict[TopicName, LiveTopic] = {}
+        self._places: dict[PartitionId, tuple[TopicName, PartitionIndex]] = {}
         self._opening: dict[PartitionId, trio.Lock] = {}
+        self._unsettled: dict[PartitionId, None] = {}
+        self._settling = 0
+        self.following = False
+        """Whether what others hold too is opened here as the catalogue says."""
         self._closed = False
+        catalogue.on_created = self._created
         catalogue.on_deleted = self._forget
         catalogue.on_changed = self._change
+        foundation.consensus.on_unknown = self.settle
 
     def names(self) -> tuple[TopicName, ...]:
         """Every topic, sorted."""
@@ -74,14 +98,33 @@ class Topics:
     ) -> Partition:
         """A partition that this node leads, opened if need be; `find` says which topic is meant.
 
-        Raises RequestError: UNKNOWN_TOPIC_OR_PARTITION; KAFKA_STORAGE_ERROR, which clients try
-        again, while its files or its keys cannot be had.
+        Raises RequestError: UNKNOWN_TOPIC_OR_PARTITION; NotLeader; KAFKA_STORAGE_ERROR, which
+        clients try again, while its files or its keys cannot be had.
         """
         live = self.find(name, topic_id)
         if live is None or not 0 <= index < len(live.partitions):
             raise _unknown()
         partition = live.partitions[index]
-        return partition if partition is not None else await self._open(live, index)
+        if partition is None:
+            partition = await self._open(live, index)
+        if not partition.replica.serving:
+            await self._led(live.topic.partitions[index], partition)
+        return partition
+
+    async def _led(self, group: PartitionId, partition: Partition) -> None:
+        """Waits a moment for this node to lead, if nobody else does; raises RequestError."""
+        replica = partition.replica
+        if replica.failed and len(replica.configuration.members) == 1:
+            return  # what was committed can still be read
+        with trio.move_on_after(MAX_LEADER_WAIT_S):
+            try:
+                await replica.wait_serving()
+            except RequestError:
+                pass
+            except (StorageError, KeyProviderError):
+                raise _unopened() from None
+        if not replica.serving:
+            raise NotLeader(self._placement.leader(group))
 
     async def _open(self, live: LiveTopic, index: PartitionIndex) -> Partition:
         partition_id = live.topic.partitions[index]
@@ -93,33 +136,63 @@ class Topics:
                 raise _unknown()
             if self._closed:
                 raise RequestError(ErrorCode.NOT_LEADER_OR_FOLLOWER, "the node is stopping")
-            state = PartitionState()
-            try:
-                domain = await self._domains.ready(live.topic, partition_id)
-                replica = await self._foundation.lead(partition_id, state, domain)
-            except (StorageError, KeyProviderError) as error:
-                log.warning("partition cannot be opened", partition=str(partition_id),
-                            reason=str(error))  # fmt: skip
-                raise RequestError(
-                    ErrorCode.KAFKA_STORAGE_ERROR, "the partition cannot be opened now"
-                ) from None
-            partition = live.partitions[index] = Partition(replica, state)
-            partition.limit_segments(live.settings)
+            assignment = self._catalogue.state.membership.assignment(partition_id)
+            if self._foundation.node not in assignment.everyone:
+                raise NotLeader(self._placement.leader(partition_id))
+            partition = live.partitions[index] = await self._opened(live, partition_id, assignment)
         self._opening.pop(partition_id, None)
         if self._live.get(live.topic.name) is not live:
             partition.end()  # deleted meanwhile; who deletes it waits for the lock to close it
         return partition
 
-    async def create(self, name: TopicName, partition_count: int, settings: Given) -> Topic:
+    async def _opened(
+        self, live: LiveTopic, partition_id: PartitionId, assignment: Assignment
+    ) -> Partition:
+        state = PartitionState()
+        alone = assignment == Assignment((self._foundation.node,))
+        try:
+            replica = await self._foundation.open(
+                partition_id,
+                state,
+                Configuration(frozenset(assignment.replicas)),
+                scan=not alone,
+                domain=await self._domains.ready(live.topic, partition_id),
+            )
+        except (StorageError, KeyProviderError) as error:
+            log.warning("partition cannot be opened", partition=str(partition_id),
+                        reason=str(error))  # fmt: skip
+            raise _unopened() from None
+        if not replica.term and assignment.replicas[0] == self._foundation.node:
+            replica.campaign()  # nobody has led it yet, and the first is who should
+        partition = Partition(replica, state)
+        partition.limit_segments(live.settings)
+        return partition
+
+    async def create(
+        self, name: TopicName, replicas: tuple[tuple[NodeId, ...], ...], settings: Given
+    ) -> Topic:
         """Makes a topic and its first logs; raises RequestError if there is no topic then."""
         check_topic_name(name)
-        topic = await self._catalogue.create_topic(name, partition_count, check_settings(settings))
-        for index in range(min(partition_count, MADE_AT_ONCE)):
-            try:
-                await self.partition(name, PartitionIndex(index))
-            except RequestError:
-                break  # said so in the log; the next use tries again
+        topic = await self._catalogue.create_topic(name, replicas, check_settings(settings))
+        await self._await_leaders(topic)
         return topic
+
+    async def _await_leaders(self, topic: Topic) -> None:
+        """Waits a moment for the first partitions to be led, here or elsewhere."""
+        leaders = self._foundation.consensus.leaders
+        with trio.move_on_after(MAX_LEADER_WAIT_S):
+            for index in range(min(len(topic.partitions), MADE_AT_ONCE)):
+                if self._is_alone(topic.partitions[index]):
+                    try:
+                        await self.partition(topic.name, PartitionIndex(index))
+                    except RequestError:
+                        break  # said so in the log; the next use tries again
+                else:
+                    await leaders.named(topic.partitions[index])
+
+    def _is_alone(self, group: PartitionId) -> bool:
+        assignment = self._catalogue.state.membership.assignment(group)
+        return assignment == Assignment((self._foundation.node,))
 
     def judge_new(self, name: TopicName, partition_count: int, settings: Given) -> None:
         """Raises RequestError for what `create` would refuse."""
@@ -135,20 +208,15 @@ class Topics:
         if live is None:
             raise _unknown()
         await self._catalogue.delete_topic(live.topic.topic)
-        for index, partition_id in enumerate(live.topic.partitions):
-            async with self._opening.setdefault(partition_id, trio.Lock()):
-                partition = live.partitions[index]
-                if partition is not None:
-                    partition.end()
-                    await _close(partition)
-            self._opening.pop(partition_id, None)
-        await self._remove(live.topic.partitions)
+        await self._discard(live)
         return live.topic
 
-    async def add_partitions(self, name: TopicName, count: int) -> None:
+    async def add_partitions(
+        self, name: TopicName, count: int, replicas: tuple[tuple[NodeId, ...], ...]
+    ) -> None:
         """Gives a topic more partitions, `count` in all; raises RequestError."""
         live = self.judge_more(name, count)
-        await self._catalogue.add_partitions(live.topic, count - len(live.topic.partitions))
+        await self._catalogue.add_partitions(live.topic, replicas)
 
     def judge_more(self, name: TopicName, count: int) -> LiveTopic:
         """The topic; raises RequestError for what `add_partitions` would refuse."""
@@ -174,6 +242,15 @@ class Topics:
                 if partition is not None:
                     partition.limit_segments(live.settings)
             live.partitions.extend([None] * more)
+        for index, partition_id in enumerate(topic.partitions):
+            if partition_id not in self._places:
+                self._places[partition_id] = topic.name, PartitionIndex(index)
+                self.settle(partition_id)
+
+    def _created(self, topic: Topic) -> None:
+        for index, partition_id in enumerate(topic.partitions):
+            self._places[partition_id] = topic.name, PartitionIndex(index)
+            self.settle(partition_id)
 
     async def close_logs(self, topic: Topic) -> tuple[LogEnd, ...]:
         """Closes every log of a topic that is being shredded, and says where each ended.
@@ -187,7 +264,7 @@ class Topics:
                 partition = live.partitions[index] if live is not None else None
                 if live is not None and partition is not None:
                     live.partitions[index] = None
-                    await partition.close()
+                    await self._close(partition)
                     held_log = partition.replica.log
                 elif partition_id in self._foundation.held:
                     held_log = await self._foundation.storage.open_log(partition_id)
@@ -210,29 +287,105 @@ class Topics:
                     partition = live.partitions[index] if live else None
                     if live is not None and partition is not None:
                         live.partitions[index] = None
-                        await _close(partition)
+                        await self._close(partition)
 
     def _forget(self, topic: Topic) -> None:
+        for partition_id in topic.partitions:
+            self._places.pop(partition_id, None)
+            self._foundation.consensus.leaders.forget(partition_id)
         live = self._live.pop(topic.name, None)
-        if live is not None:
-            live.deleted = True
-            for partition in live.partitions:
+        if live is None:
+            slots: list[Partition | None] = [None] * len(topic.partitions)
+            live = LiveTopic(topic, meaning(topic.settings), slots)
+        live.deleted = True
+        for partition in live.partitions:
+            if partition is not None:
+                partition.end()
+        if self.following:
+            self._foundation.nursery.start_soon(self._discard, live)
+
+    async def _discard(self, live: LiveTopic) -> None:
+        """Closes and removes the logs of a deleted topic; once, whoever comes first."""
+        for index, partition_id in enumerate(live.topic.partitions):
+            async with self._opening.setdefault(partition_id, trio.Lock()):
+                partition, live.partitions[index] = live.partitions[index], None
                 if partition is not None:
-                    partition.end()
+                    await self._close(partition)
+                await self._remove(partition_id)
+            self._opening.pop(partition_id, None)
 
     async def remove_dropped(self) -> None:
         """Removes, at start, what deletions before the last stop have left."""
-        await self._remove(tuple(self._catalogue.dropped))
+        for partition_id in tuple(self._catalogue.dropped):
+            await self._remove(partition_id)
 
-    async def _remove(self, partitions: tuple[PartitionId, ...]) -> None:
-        """Removes closed logs; what cannot be removed now is at the next start."""
-        for partition_id in partitions:
-            self._catalogue.dropped.remove(partition_id)
+    async def _remove(self, partition_id: PartitionId) -> None:
+        """Removes a closed log; what cannot be removed now is at the next start."""
+        if partition_id not in self._catalogue.dropped:
+            return
+        self._catalogue.dropped.remove(partition_id)
+        await self._remove_log(partition_id)
+
+    async def _remove_log(self, partition_id: PartitionId) -> None:
+        try:
+            await self._foundation.remove(partition_id)
+        except StorageError as error:
+            log.warning("log that is not held any more cannot be removed",
+                        partition=str(partition_id), reason=str(error))  # fmt: skip
+
+    # --- what others hold too ---
+
+    def settle(self, group: PartitionId) -> None:
+        """Has a group opened or given up, as the catalogue says, in the background."""
+        if group not in self._places or self._closed or not self.following:
+            return
+        self._unsettled[group] = None
+        if self._settling < MAX_OPENED_AT_ONCE:
+            self._settling += 1
+            self._foundation.nursery.start_soon(self._settle_all)
+
+    def follow(self) -> None:
+        """From now on this node holds what the catalogue says, and begins with all there is."""
+        self.following = True
+        for topic in self._catalogue.state.topics.values():
+            for index, partition_id in enumerate(topic.partitions):
+                self._places[partition_id] = topic.name, PartitionIndex(index)
+                self.settle(partition_id)
+
+    async def _settle_all(self) -> None:
+        try:
+            while self._unsettled and not self._closed:
+                group = next(iter(self._unsettled))
+                del self._unsettled[group]
+                await self._settle(group)
+        finally:
+            self._settling -= 1
+
+    async def _settle(self, group: PartitionId) -> None:
+        place = self._places.get(group)
+        live = self.find(place[0]) if place is not None else None
+        if place is None or live is None:
+            return
+        assignment = self._catalogue.state.membership.assignment(group)
+        if self._foundation.node not in assignment.everyone:
+            await self._give_up(live, place[1])
+        elif assignment != Assignment((self._foundation.node,)):
             try:
-                await self._foundation.remove(partition_id)
-            except StorageError as error:
-                log.warning("log of a deleted topic cannot be removed",
-                            partition=str(partition_id), reason=str(error))  # fmt: skip
+                await self._open(live, place[1])
+            except RequestError as error:
+                if error.code is ErrorCode.KAFKA_STORAGE_ERROR:
+                    await trio.sleep(REOPEN_S)
+                    self.settle(group)
+
+    async def _give_up(self, live: LiveTopic, index: PartitionIndex) -> None:
+        """This node is to hold a partition no more."""
+        group = live.topic.partitions[index]
+        async with self._opening.setdefault(group, trio.Lock()):
+            partition, live.partitions[index] = live.partitions[index], None
+            if partition is not None:
+                await self._close(partition)
+            await self._remove_log(group)
+        self._opening.pop(group, None)
 
     async def close(self) -> None:
         """Closes every open partition; none opens after this."""
@@ -242,15 +395,19 @@ class Topics:
                 for index, partition in enumerate(live.partitions):
                     if partition is not None:
                         live.partitions[index] = None
-                        nursery.start_soon(_close, partition)
+                        nursery.start_soon(self._close, partition)
 
-
-async def _close(partition: Partition) -> None:
-    try:
-        await partition.close()
-    except StorageError as error:
-        log.warning("partition was not closed cleanly", reason=str(error))
+    async def _close(self, partition: Partition) -> None:
+        self._foundation.consensus.remove(partition.replica.partition)
+        try:
+            await partition.close()
+        except StorageError as error:
+            log.warning("partition was not closed cleanly", reason=str(error))
 
 
 def _unknown() -> RequestError:
     return RequestError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic or partition")
+
+
+def _unopened() -> RequestError:
+    return RequestError(ErrorCode.KAFKA_STORAGE_ERROR, "the partition cannot be opened now")

@@ -1,12 +1,15 @@
-"""Administration: topics, the policy that every decision follows, the keys that data rests on."""
+"""Administration: topics, nodes, the policy that all follow, the keys that data rests on."""
 
 from collections.abc import Mapping, Sequence
 
 from appliance.client.replies import refuse_error
 from appliance.client.session import Session
 from appliance.errors import ErrorCode, ProtocolViolation, RequestError
-from appliance.types import PartitionId, TopicName
+from appliance.types import NodeId, PartitionId, PartitionIndex, TopicName
 from appliance.wire.requests import (
+    AddNode,
+    AnyRequest,
+    ClusterChanged,
     CreatedTopic,
     CreateTopics,
     CreateTopicsResult,
@@ -14,9 +17,15 @@ from appliance.wire.requests import (
     DeleteTopicsResult,
     DescribeKeys,
     DescribeKeysResult,
+    DescribeNodes,
+    DescribeNodesResult,
     DescribePolicy,
     DescribePolicyResult,
+    DrainNode,
+    LeadPartition,
+    MovePartition,
     NewTopic,
+    RemoveNode,
     ReplacePolicy,
     ReplacePolicyResult,
     RewrapKeys,
@@ -112,6 +121,42 @@ class Admin:
         result = await self._session.call(ShredTopic(name, step), ShredTopicResult)
         refuse_error(result.error, f"topic {name}", result.message)
         return result
+
+    async def nodes(self) -> DescribeNodesResult:
+        """How the cluster is. Raises RequestError."""
+        result = await self._session.call(DescribeNodes(), DescribeNodesResult)
+        refuse_error(result.error, "cluster", None)
+        return result
+
+    async def add_node(self, node: NodeId, host: str, port: int) -> str:
+        """Lets a node join; returns what the cluster says to it. Raises RequestError."""
+        return await self._change(AddNode(node, host, port), f"node {node}")
+
+    async def remove_node(self, node: NodeId) -> str:
+        """Moves everything off a node, or takes it out once that is done. Raises RequestError."""
+        return await self._change(RemoveNode(node), f"node {node}")
+
+    async def drain_node(self, node: NodeId, *, draining: bool) -> str:
+        """Keeps leadership off a node, or no longer. Raises RequestError."""
+        return await self._change(DrainNode(node, draining), f"node {node}")
+
+    async def move_partition(
+        self, topic: TopicName, partition: PartitionIndex, replicas: Sequence[NodeId]
+    ) -> str:
+        """Says which nodes are to hold a partition. Raises RequestError."""
+        request = MovePartition(topic, partition, tuple(replicas))
+        return await self._change(request, f"{topic}/{partition}")
+
+    async def lead_partition(
+        self, topic: TopicName, partition: PartitionIndex, node: NodeId
+    ) -> str:
+        """Has a node lead a partition. Raises RequestError."""
+        return await self._change(LeadPartition(topic, partition, node), f"{topic}/{partition}")
+
+    async def _change(self, request: AnyRequest, what: str) -> str:
+        result = await self._session.call(request, ClusterChanged)
+        refuse_error(result.error, what, result.message)
+        return result.message or "done"
 
     def _timeout_ms(self) -> int:
         """How long the cluster may take."""

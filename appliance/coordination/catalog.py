@@ -12,6 +12,19 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
+from appliance.coordination.cluster_commands import (
+    AdmitNode,
+    AnnounceNode,
+    AssignReplicas,
+    ClusterCommand,
+    DrainNode,
+    NodeState,
+    PlacePartitions,
+    PlaceTopic,
+    ReplicasMoved,
+    RetireNode,
+    SetFeatureLevel,
+)
 from appliance.coordination.commands import (
     AllocateProducerIds,
     CatalogCommand,
@@ -43,6 +56,7 @@ from appliance.coordination.key_commands import (
     KeyCommand,
 )
 from appliance.coordination.key_domains import KeyDomains, KeyOutcome
+from appliance.coordination.membership import Membership, MembershipOutcome
 from appliance.coordination.topic_changes import (
     AddPartitions,
     AlterTopic,
@@ -67,8 +81,8 @@ class Catalog:
     def __init__(self) -> None:
         self._topics: dict[TopicName, Topic] = {}
         self._names: dict[TopicId, TopicName] = {}
-        self._nodes: dict[NodeId, RegisterNode] = {}
         self.key_domains = KeyDomains()
+        self.membership = Membership()
         self._partition_count = 0
         self._next_producer_id = ProducerId(0)
         self._policy_version = 0
@@ -86,9 +100,9 @@ class Catalog:
         return MappingProxyType(self._names)
 
     @property
-    def nodes(self) -> Mapping[NodeId, RegisterNode]:
+    def nodes(self) -> Mapping[NodeId, NodeState]:
         """Every node as it last registered."""
-        return MappingProxyType(self._nodes)
+        return self.membership.nodes
 
     @property
     def policy(self) -> tuple[int, str]:
@@ -96,27 +110,63 @@ class Catalog:
         return self._policy_version, self._policy_text
 
     def apply(
-        self, command: CatalogCommand | CredentialCommand | KeyCommand | TopicChange
-    ) -> Outcome | CredentialChanged | KeyOutcome | TopicChanged:
+        self,
+        command: CatalogCommand | CredentialCommand | KeyCommand | TopicChange | ClusterCommand,
+    ) -> Outcome | CredentialChanged | KeyOutcome | TopicChanged | MembershipOutcome:
         """Takes the next command of the log."""
         match command:
             case CreateTopic():
-                return self._create(command)
+                return self._create(command, ())
             case DeleteTopic():
                 return self._delete(command)
             case AllocateProducerIds():
                 return self._allocate(command)
             case SetPolicy():
                 return self._set_policy(command)
+            case RegisterNode():
+                self.membership.register(command)
+                return NodeRegistered(command.node)
+            case _:
+                return self._apply_further(command)
+
+    def _apply_further(
+        self, command: CredentialCommand | KeyCommand | TopicChange | ClusterCommand
+    ) -> Outcome | CredentialChanged | KeyOutcome | TopicChanged | MembershipOutcome:
+        match command:
             case SetScram() | RemoveScram():
                 return self.credentials.apply(command)
-            case AlterTopic() | AddPartitions():
-                return self._change(command)
-            case RegisterNode():
-                self._nodes[command.node] = command
-                return NodeRegistered(command.node)
             case AssignKeyDomain() | BeginShred() | ConfirmShred() | CompleteShred():
                 return self._change_keys(command)
+            case AlterTopic() | AddPartitions():
+                return self._change(command)
+            case PlaceTopic():
+                return self._place(command)
+            case PlacePartitions():
+                return self._place_more(command)
+            case _:
+                return self._apply_to_members(command)
+
+    def _apply_to_members(
+        self,
+        command: SetFeatureLevel | AdmitNode | AnnounceNode | DrainNode | RetireNode
+        | AssignReplicas | ReplicasMoved,
+    ) -> MembershipOutcome:  # fmt: skip
+        members = self.membership
+        match command:
+            case SetFeatureLevel():
+                return members.set_level(command)
+            case AdmitNode():
+                return members.admit(command)
+            case AnnounceNode():
+                return members.announce(command)
+            case DrainNode():
+                return members.drain(command)
+            case RetireNode():
+                return members.retire(command)
+            case AssignReplicas():
+                return members.assign(command)
+            case ReplicasMoved():
+                return members.moved(command)
             case _:
                 assert_never(command)
 
@@ -142,7 +192,36 @@ class Catalog:
             )
         return None
 
-    def _create(self, command: CreateTopic) -> Outcome:
+    def _place(self, command: PlaceTopic) -> Outcome:
+        fault = self._fault_in(command)
+        if fault is not None:
+            return fault
+        return self._create(command, command.replicas)
+
+    def _place_more(self, command: PlacePartitions) -> CommandRefused | TopicChanged:
+        fault = self._fault_in(command)
+        if fault is not None:
+            return fault
+        outcome = self._change(
+            AddPartitions(command.topic, command.expected_count, command.partitions)
+        )
+        if isinstance(outcome, TopicChanged):
+            for partition, holders in zip(command.partitions, command.replicas, strict=True):
+                self.membership.place(partition, holders)
+        return outcome
+
+    def _fault_in(self, command: PlaceTopic | PlacePartitions) -> CommandRefused | None:
+        """Why partitions cannot lie where a command wants them, or None."""
+        if len(command.replicas) != len(command.partitions):
+            return CommandRefused(
+                ErrorCode.INVALID_REPLICA_ASSIGNMENT, "each partition has its replicas"
+            )
+        faults = map(self.membership.fault_in, command.replicas)
+        return next((fault for fault in faults if fault is not None), None)
+
+    def _create(
+        self, command: CreateTopic | PlaceTopic, replicas: tuple[tuple[NodeId, ...], ...]
+    ) -> Outcome:
         refusal = self.judge_new_topic(command.name, len(command.partitions))
         if refusal is not None:
             return refusal
@@ -152,6 +231,8 @@ class Catalog:
         self._topics[topic.name] = topic
         self._names[topic.topic] = topic.name
         self._partition_count += len(topic.partitions)
+        for partition, holders in zip(topic.partitions, replicas, strict=False):
+            self.membership.place(partition, holders)
         return TopicCreated(topic)
 
     def _delete(self, command: DeleteTopic) -> Outcome:
@@ -161,6 +242,8 @@ class Catalog:
         topic = self._topics.pop(name)
         self.key_domains.forget(command.topic)
         self._partition_count -= len(topic.partitions)
+        for partition in topic.partitions:
+            self.membership.forget(partition)
         return TopicDeleted(topic)
 
     def judge_more_partitions(self, topic: Topic, count: int) -> CommandRefused | None:

@@ -6,7 +6,7 @@ reach the shell.
 
 from appliance.ports import HardState
 from appliance.raft.configuration import Placed
-from appliance.raft.messages import Message, Run, SnapshotOffer
+from appliance.raft.messages import PeerMessage, Run, SnapshotOffer
 from appliance.raft.ready import Leadership, ReadState, Ready, SendEntries, Shrunk
 from appliance.types import Index
 
@@ -22,7 +22,7 @@ class Outbox:
         self.hard_state: HardState | None = None
         self.truncate_after: Index | None = None
         self.entries: list[Run] = []
-        self.messages: list[Message] = []
+        self.messages: list[PeerMessage] = []
         self.sends: list[SendEntries] = []
         self.install: SnapshotOffer | None = None
         self.reads: list[ReadState] = []

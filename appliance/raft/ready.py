@@ -22,7 +22,7 @@ import msgspec
 
 from appliance.ports import HardState
 from appliance.raft.configuration import Configuration, Placed
-from appliance.raft.messages import Append, Message, Run, SnapshotOffer
+from appliance.raft.messages import Append, PeerMessage, Run, SnapshotOffer
 from appliance.types import Index, NodeId, Position, Term
 
 
@@ -94,7 +94,7 @@ class Ready(msgspec.Struct, frozen=True, gc=False):
     truncate_after: Index | None
     entries: tuple[Run, ...]
     commit: Index
-    messages: tuple[Message, ...] = ()
+    messages: tuple[PeerMessage, ...] = ()
     sends: tuple[SendEntries, ...] = ()
     install: SnapshotOffer | None = None
     reads: tuple[ReadState, ...] = ()

@@ -5,6 +5,7 @@ large request is not starved by small ones; what peers need is never lent to cli
 """
 
 from collections import deque
+from typing import Protocol
 
 import trio
 
@@ -73,8 +74,33 @@ class MemoryBudget:
             turn.set()
 
 
+class Share(Protocol):
+    """What the connections of one listener hold their bytes in."""
+
+    @property
+    def requests(self) -> MemoryBudget:
+        """For what has arrived."""
+        ...
+
+    @property
+    def replies(self) -> MemoryBudget:
+        """For what is to be sent."""
+        ...
+
+
+class PeerShare:
+    """The peers' budget, for both: nodes answer each other with little."""
+
+    __slots__ = ("replies", "requests")
+
+    def __init__(self, peers: MemoryBudget) -> None:
+        """Everything from what is reserved for peers."""
+        self.requests = peers
+        self.replies = peers
+
+
 class Budgets:
-    """The three budgets of a node."""
+    """The three budgets of a node; by itself the share of clients."""
 
     __slots__ = ("client_replies", "client_requests", "peers")
 
@@ -89,3 +115,13 @@ class Budgets:
         self.client_requests = MemoryBudget(client_requests)
         self.client_replies = MemoryBudget(client_replies)
         self.peers = MemoryBudget(peers)
+
+    @property
+    def requests(self) -> MemoryBudget:
+        """See `Share.requests`."""
+        return self.client_requests
+
+    @property
+    def replies(self) -> MemoryBudget:
+        """See `Share.replies`."""
+        return self.client_replies

@@ -28,14 +28,14 @@ from appliance.limits import (
     MAX_PIPELINED_REQUESTS,
     MAX_SEND_STALL_S,
 )
-from appliance.server.budget import Budgets
+from appliance.server.budget import Share
 from appliance.server.dialect import C, Dialect, Dispatch
 from appliance.server.login_gate import LoginGate
 from appliance.server.replies import ReplyQueue
 from appliance.server.tls import TLSStream
 from appliance.types import Principal
 from appliance.wire.buffer import FrameBuffer
-from appliance.wire.requests import AnyRequest, Response
+from appliance.wire.requests import Request, Response
 from appliance.wire.session import Event, Session, State
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger(__name__)
@@ -62,7 +62,7 @@ class Connection(Generic[C]):
         dialect: Dialect[C],
         dispatch: Dispatch,
         *,
-        budgets: Budgets,
+        budgets: Share,
         limits: ConnectionLimits,
         login: Login | None = None,
     ) -> None:
@@ -71,7 +71,7 @@ class Connection(Generic[C]):
         self._caller = caller
         self._dialect = dialect
         self._dispatch = dispatch
-        self._budget = budgets.client_requests
+        self._budget = budgets.requests
         self._limits = limits
         self._session = Session()
         self._gate = None if login is None else LoginGate(login, dispatch)
@@ -79,7 +79,7 @@ class Connection(Generic[C]):
         self._since = trio.current_time()
         self._frames = FrameBuffer(MAX_FRAME_BYTES_UNAUTHENTICATED)
         self._replies = ReplyQueue(
-            stream, dialect, requests=budgets.client_requests, replies=budgets.client_replies
+            stream, dialect, requests=budgets.requests, replies=budgets.replies
         )
         self._life = trio.CancelScope()
         self._reading = trio.CancelScope()
@@ -241,7 +241,7 @@ class Connection(Generic[C]):
         finally:
             self._budget.release(charge)
 
-    async def _log_in(self, gate: LoginGate, request: AnyRequest) -> Response | None:
+    async def _log_in(self, gate: LoginGate, request: Request) -> Response | None:
         """The answer to a message of a login; None for a request that may go on."""
         outcome = await gate.take(
             self._caller, request, serving=self._session.state is State.SERVING

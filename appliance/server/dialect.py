@@ -5,14 +5,14 @@ from typing import Protocol, TypeVar
 from appliance.broker.caller import Caller
 from appliance.broker.pending import Pending
 from appliance.types import Buffer
-from appliance.wire.requests import AnyRequest, Response
+from appliance.wire.requests import Request, Response
 
 
 class Call(Protocol):
     """One request and what its answer needs to find its way back."""
 
     @property
-    def request(self) -> AnyRequest:
+    def request(self) -> Request:
         """What is asked."""
         ...
 
@@ -48,7 +48,7 @@ class Dispatch(Protocol):
         """Records that a peer at `address` was not let in. Raises ApplianceError."""
         ...
 
-    async def dispatch(self, caller: Caller, request: AnyRequest) -> Response | Pending | None:
+    async def dispatch(self, caller: Caller, request: Request) -> Response | Pending | None:
         """A response, one that is on its way, or None where the protocol has none.
 
         While it has not returned, no more is read from this connection. Raises ApplianceError to

@@ -19,7 +19,7 @@ from appliance.broker.caller import Caller
 from appliance.errors import ApplianceError, AuthenticationFailed, ConfigurationError
 from appliance.limits import ACCEPT_PAUSE_S, CONNECTION_SWEEP_S, MAX_HANDSHAKE_S
 from appliance.server.admission import Admission, AdmissionLimits, origin_of
-from appliance.server.budget import Budgets
+from appliance.server.budget import Share
 from appliance.server.connection import Connection, ConnectionLimits
 from appliance.server.dialect import C, Dialect, Dispatch
 from appliance.server.login_gate import NOBODY, ByLogin
@@ -44,7 +44,7 @@ class Listener(Generic[C]):
         authenticate: Callable[[bytes], Principal] | ByLogin,
         *,
         contexts: ServerContexts,
-        budgets: Budgets,
+        budgets: Share,
         connection_limits: ConnectionLimits | None = None,
         admission_limits: AdmissionLimits | None = None,
     ) -> None:
@@ -90,7 +90,8 @@ class Listener(Generic[C]):
         try:
             self._sockets = await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
         except OSError as error:
-            where = f"listeners.{self.name}: bind {host}:{port}"
+            table = "peers" if self.name == "peer" else self.name
+            where = f"listeners.{table}: bind {host}:{port}"
             if error.errno == errno.EADDRINUSE:
                 raise ConfigurationError(
                     f"{where}: the port is in use; stop what uses it or choose another"

@@ -17,9 +17,9 @@ from appliance.limits import FAILED_LOGIN_DELAY_S
 from appliance.server.dialect import Dispatch
 from appliance.types import Principal, PrincipalKind
 from appliance.wire.requests import (
-    AnyRequest,
     ApiVersions,
     ApiVersionsResult,
+    Request,
     Response,
     SaslAuthenticate,
     SaslAuthenticateResult,
@@ -52,7 +52,7 @@ class LoginGate:
         self._login = login
         self._dispatch = dispatch
 
-    async def take(self, caller: Caller, request: AnyRequest, *, serving: bool) -> Outcome | None:
+    async def take(self, caller: Caller, request: Request, *, serving: bool) -> Outcome | None:
         """What a request comes to here; None if it may go on to the broker.
 
         Raises ProtocolViolation for a request before the login, or after the session's end.

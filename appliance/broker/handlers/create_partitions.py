@@ -8,8 +8,9 @@ from appliance.broker.auditor import Auditor
 from appliance.broker.caller import Caller
 from appliance.broker.handlers.order import in_order
 from appliance.broker.placement import Placement
-from appliance.broker.topics import Topics
+from appliance.broker.topics import LiveTopic, Topics
 from appliance.errors import ErrorCode, RequestError
+from appliance.types import NodeId
 from appliance.wire.requests import (
     CreatePartitions,
     CreatePartitionsResult,
@@ -55,22 +56,28 @@ class CreatePartitionsHandler:
         self, caller: Caller, authorized: Authorized[CreatePartitions], wanted: MorePartitions
     ) -> None:
         live = self._topics.judge_more(wanted.name, wanted.count)
-        self._check_assignments(wanted, wanted.count - len(live.topic.partitions))
+        replicas = self._replicas(wanted, live)
         if authorized.request.validate_only:
             return
         detail = f"partitions={wanted.count}"
         await self._auditor.changing(caller, authorized, (wanted.name,), detail)
-        await self._topics.add_partitions(wanted.name, wanted.count)
+        await self._topics.add_partitions(wanted.name, wanted.count, replicas)
 
-    def _check_assignments(self, wanted: MorePartitions, more: int) -> None:
+    def _replicas(self, wanted: MorePartitions, live: LiveTopic) -> tuple[tuple[NodeId, ...], ...]:
+        """The nodes of each new partition: as many as the others have; raises RequestError."""
+        more = wanted.count - len(live.topic.partitions)
         if wanted.assignments is None:
-            return
-        here = (self._placement.controller,)
-        if len(wanted.assignments) != more or any(nodes != here for nodes in wanted.assignments):
+            factor = len(self._placement.replicas(live.topic.partitions[0]))
+            return self._placement.choose(more, min(factor, self._placement.max_replication_factor))
+        if len(wanted.assignments) != more:
             raise RequestError(
                 ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-                f"{more} new partitions want as many assignments, each to node {here[0]}",
+                f"{more} new partitions want as many assignments",
             )
+        assigned = tuple(tuple(map(NodeId, nodes)) for nodes in wanted.assignments)
+        for nodes in assigned:
+            self._placement.check(nodes)
+        return assigned
 
 
 def _refused(topic: MorePartitions, code: ErrorCode) -> ExtendedTopic:

@@ -7,10 +7,11 @@ from appliance.authz.gate import Authorized
 from appliance.broker.auditor import Auditor
 from appliance.broker.caller import Caller
 from appliance.broker.handlers.order import in_order
-from appliance.broker.placement import Placement
+from appliance.broker.placement import Placement, TopicDefaults
 from appliance.broker.topic_settings import check_settings
 from appliance.broker.topics import Topics
 from appliance.errors import ErrorCode, RequestError
+from appliance.types import NodeId, PartitionIndex
 from appliance.wire.requests import CreatedTopic, CreateTopics, CreateTopicsResult, NewTopic
 
 
@@ -20,12 +21,12 @@ class CreateTopicsHandler:
     request = CreateTopics
 
     def __init__(
-        self, topics: Topics, placement: Placement, auditor: Auditor, *, default_partitions: int
+        self, topics: Topics, placement: Placement, auditor: Auditor, *, defaults: TopicDefaults
     ) -> None:
         self._topics = topics
         self._placement = placement
         self._auditor = auditor
-        self._default_partitions = default_partitions
+        self._defaults = defaults
 
     def refuse(self, request: CreateTopics, code: ErrorCode) -> CreateTopicsResult:
         """Every topic refused."""
@@ -55,40 +56,43 @@ class CreateTopicsHandler:
     ) -> CreatedTopic:
         count = self._partition_count(new)
         self._topics.judge_new(new.name, count, new.settings)
+        replicas = self._replicas(new, count)
         settings = check_settings(new.settings)
         topic_id = None
         if not authorized.request.validate_only:
             detail = f"partitions={count}"
             await self._auditor.changing(caller, authorized, (new.name,), detail)
-            topic = await self._topics.create(new.name, count, new.settings)
+            topic = await self._topics.create(new.name, replicas, new.settings)
             topic_id = topic.topic
-        return CreatedTopic(new.name, ErrorCode.NONE, None, topic_id, count, 1, settings)
+        factor = len(replicas[0])
+        return CreatedTopic(new.name, ErrorCode.NONE, None, topic_id, count, factor, settings)
 
     def _partition_count(self, new: NewTopic) -> int:
-        """Checks count, replicas and assignments; raises RequestError."""
-        if new.assignments:
-            return self._assigned_count(new)
-        most = self._placement.max_replication_factor
-        if new.replication_factor != -1 and not 0 < new.replication_factor <= most:
-            raise RequestError(
-                ErrorCode.INVALID_REPLICATION_FACTOR,
-                f"there can be 1 to {most} replicas with the nodes there are",
-            )
-        return self._default_partitions if new.partition_count == -1 else new.partition_count
-
-    def _assigned_count(self, new: NewTopic) -> int:
+        if not new.assignments:
+            unsaid = new.partition_count == -1
+            return self._defaults.partition_count if unsaid else new.partition_count
         if new.partition_count != -1 or new.replication_factor != -1:
             raise RequestError(
                 ErrorCode.INVALID_REQUEST, "counts and assignments exclude each other"
             )
-        here = (self._placement.controller,)
-        indexes = sorted(index for index, _ in new.assignments)
-        if indexes != list(range(len(indexes))) or any(n != here for _, n in new.assignments):
+        return len(new.assignments)
+
+    def _replicas(self, new: NewTopic, count: int) -> tuple[tuple[NodeId, ...], ...]:
+        """The nodes of each partition; raises RequestError."""
+        if not new.assignments:
+            factor = new.replication_factor
+            if factor == -1:
+                factor = self._placement.default_replicas(self._defaults.replication_factor)
+            return self._placement.choose(count, factor)
+        assigned = {index: tuple(map(NodeId, nodes)) for index, nodes in new.assignments}
+        if sorted(assigned) != list(range(count)):
             raise RequestError(
-                ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-                f"partitions are numbered from 0 and lie on node {here[0]}",
+                ErrorCode.INVALID_REPLICA_ASSIGNMENT, "partitions are numbered from 0, each once"
             )
-        return len(indexes)
+        replicas = tuple(assigned[PartitionIndex(index)] for index in range(count))
+        for nodes in replicas:
+            self._placement.check(nodes)
+        return replicas
 
 
 def _refused(topic: NewTopic, code: ErrorCode) -> CreatedTopic:

@@ -56,7 +56,7 @@ class ElectLeadersHandler:
             unknown = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
             return Election(index, unknown, "there is no such topic or partition")
         partition = live.topic.partitions[index]
-        if self._placement.leader(partition) == self._placement.replicas(partition)[0]:
+        if self._placement.leads(partition) == self._placement.replicas(partition)[0]:
             return Election(
                 index, ErrorCode.ELECTION_NOT_NEEDED, "the preferred replica leads already"
             )

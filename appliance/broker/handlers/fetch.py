@@ -14,6 +14,7 @@ import trio
 from appliance.authz.actions import Action, ResourceKind
 from appliance.authz.gate import Authorized
 from appliance.broker.caller import Caller
+from appliance.broker.catalogue import Catalogue
 from appliance.broker.fetch_sessions import (
     FINAL_EPOCH,
     INITIAL_EPOCH,
@@ -24,10 +25,11 @@ from appliance.broker.growth import Reader
 from appliance.broker.handlers.order import in_order_or_by_id
 from appliance.broker.judge import Judge
 from appliance.broker.partition import Partition
+from appliance.broker.redirect import NotLeader, endpoints_of
 from appliance.broker.topics import Topics
 from appliance.errors import ErrorCode, RequestError
 from appliance.limits import MAX_FETCH_BYTES, MAX_FETCH_WAIT_MS
-from appliance.ports import Slice, TopicResolver
+from appliance.ports import Slice
 from appliance.types import Offset, TopicName
 from appliance.wire.requests import (
     Fetch,
@@ -60,12 +62,12 @@ class FetchHandler:
     request = Fetch
 
     def __init__(
-        self, topics: Topics, judge: Judge, sessions: FetchSessions, names: TopicResolver
+        self, topics: Topics, judge: Judge, sessions: FetchSessions, catalogue: Catalogue
     ) -> None:
         self._topics = topics
         self._judge = judge
         self._sessions = sessions
-        self._names = names
+        self._catalogue = catalogue
 
     def refuse(self, request: Fetch, code: ErrorCode) -> FetchResult:
         """Every partition refused; of a session's, which are not named here, the whole."""
@@ -82,12 +84,15 @@ class FetchHandler:
         except RequestError as error:
             return FetchResult((), error.code)
         topics = await self._answer(caller, authorized, session if incremental else None)
+        hints = [part.leader for topic in topics for part in topic.partitions if part.leader]
+        endpoints = endpoints_of(self._catalogue, caller.listener, hints) if hints else ()
         if session is None:
-            return FetchResult(topics)
+            return FetchResult(topics, endpoints=endpoints)
         return FetchResult(
             session.news(topics, everything=not incremental),
             ErrorCode.NONE,
             session.number,
+            endpoints=endpoints,
         )
 
     def _session(self, caller: Caller, asked: Fetch) -> FetchSession | None:
@@ -132,7 +137,7 @@ class FetchHandler:
         """What of a session's topics may be read now, with names for ids."""
         named = []
         for topic in topics:
-            name = topic.name if topic.topic_id is None else self._names.name_of(topic.topic_id)
+            name = topic.name if topic.topic_id is None else self._catalogue.name_of(topic.topic_id)
             if name is not None:
                 named.append(
                     topic
@@ -155,7 +160,8 @@ class FetchHandler:
                     parts.append(await self._read_part(topic, part, reading))
                 except RequestError as error:
                     reading.failed = True
-                    parts.append(FetchedPartition(part.index, error.code))
+                    leader = error.hint if isinstance(error, NotLeader) else None
+                    parts.append(FetchedPartition(part.index, error.code, leader=leader))
             results.append(FetchedTopic(_told_name(topic), tuple(parts), topic.topic_id))
         return reading, results
 

@@ -46,7 +46,11 @@ class FindCoordinatorHandler:
         if key_type != GROUP_KEY:
             return Coordinator(key, ErrorCode.INVALID_REQUEST, "only groups are coordinated here")
         node = self._placement.coordinator(key)
-        endpoint = self._catalogue.endpoint(node, listener)
+        endpoint = None if node is None else self._catalogue.endpoint(node, listener)
+        if node is None:
+            return Coordinator(
+                key, ErrorCode.COORDINATOR_NOT_AVAILABLE, "no node coordinates groups now"
+            )
         if endpoint is None:
             return Coordinator(key, ErrorCode.COORDINATOR_NOT_AVAILABLE, "not on this listener")
         return Coordinator(key, ErrorCode.NONE, None, node, endpoint.host, endpoint.port)

@@ -13,8 +13,9 @@ from appliance.authz.gate import Authorized
 from appliance.broker.auditor import Auditor
 from appliance.broker.caller import Caller
 from appliance.broker.catalogue import Catalogue
+from appliance.broker.forwarding import Forwarding
 from appliance.broker.operations import operations_on
-from appliance.broker.placement import Placement
+from appliance.broker.placement import Placement, TopicDefaults
 from appliance.broker.told import brokers_of, told_of
 from appliance.broker.topic_names import check_topic_name
 from appliance.broker.topics import Topics
@@ -23,17 +24,22 @@ from appliance.ports import NodeStorage
 from appliance.types import TopicName
 from appliance.wire.requests import (
     OPERATIONS_NOT_ASKED,
+    CreateTopics,
+    CreateTopicsResult,
     Metadata,
     MetadataResult,
+    NewTopic,
     TopicMetadata,
 )
+
+MAKING_MS = 5_000
 
 
 class AutoCreation(msgspec.Struct, frozen=True):
     """What the node's configuration says of topics that are not there."""
 
     enabled: bool
-    partition_count: int
+    defaults: TopicDefaults
 
 
 class MetadataHandler:
@@ -50,6 +56,7 @@ class MetadataHandler:
         *,
         storage: NodeStorage,
         creation: AutoCreation,
+        forwarding: Forwarding,
     ) -> None:
         self._topics = topics
         self._catalogue = catalogue
@@ -57,6 +64,7 @@ class MetadataHandler:
         self._auditor = auditor
         self._cluster = str(storage.cluster)
         self._creation = creation
+        self._forwarding = forwarding
 
     def refuse(self, request: Metadata, code: ErrorCode) -> MetadataResult:
         """No node and no topic is told of."""
@@ -138,6 +146,22 @@ class MetadataHandler:
             refusal = Refusal(topic, code, decision)
             await self._auditor.denied(caller, authorized.request, (refusal,))
             raise RequestError(code, "the topic is not there and may not be made")
-        self._topics.judge_new(name, self._creation.partition_count, ())
+        await self._make(caller, authorized, name)
+
+    async def _make(
+        self, caller: Caller, authorized: Authorized[Metadata], name: TopicName
+    ) -> None:
+        if not self._forwarding.alone:
+            request = CreateTopics((NewTopic(name),), MAKING_MS)
+            answer = await self._forwarding.forward(caller, request)
+            made = answer.topics if isinstance(answer, CreateTopicsResult) else ()
+            for topic in made:
+                if topic.error is not ErrorCode.NONE:
+                    raise RequestError(topic.error, topic.message or "the topic cannot be made")
+            return
+        defaults = self._creation.defaults
+        self._topics.judge_new(name, defaults.partition_count, ())
+        factor = self._placement.default_replicas(defaults.replication_factor)
+        replicas = self._placement.choose(defaults.partition_count, factor)
         await self._auditor.changing(caller, authorized, (name,), "created on first use")
-        await self._topics.create(name, self._creation.partition_count, ())
+        await self._topics.create(name, replicas, ())

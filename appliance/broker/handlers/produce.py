@@ -8,19 +8,26 @@ close the connection, as Kafka's do.
 
 from collections.abc import Sequence
 
+import msgspec
+
 from appliance.authz.actions import ResourceKind
 from appliance.authz.gate import Authorized
 from appliance.broker.caller import Caller
+from appliance.broker.catalogue import Catalogue
 from appliance.broker.handlers.order import in_order_or_by_id
 from appliance.broker.partition import Partition
 from appliance.broker.pending import Pending
+from appliance.broker.placement import Placement
+from appliance.broker.redirect import NotLeader, endpoints_of, hint_of
 from appliance.broker.topic_settings import TopicSettings
 from appliance.broker.topics import LiveTopic, Topics
 from appliance.errors import ErrorCode, ProtocolViolation, RequestError
 from appliance.ports import Clock
-from appliance.types import TimestampMs
+from appliance.types import PartitionId, TimestampMs
 from appliance.wire.kafka.records import check_produced
 from appliance.wire.requests import (
+    Broker,
+    CurrentLeader,
     Produce,
     ProducedPartition,
     ProducedTopic,
@@ -40,8 +47,12 @@ class ProduceHandler:
 
     request = Produce
 
-    def __init__(self, topics: Topics, clock: Clock) -> None:
+    def __init__(
+        self, topics: Topics, catalogue: Catalogue, placement: Placement, clock: Clock
+    ) -> None:
         self._topics = topics
+        self._catalogue = catalogue
+        self._placement = placement
         self._clock = clock
 
     def refuse(self, request: Produce, code: ErrorCode) -> ProduceResult:
@@ -50,7 +61,7 @@ class ProduceHandler:
             raise ProtocolViolation(f"refused a produce that wants no reply: {code.name}")
         return ProduceResult(tuple(_refused(topic, code) for topic in request.topics))
 
-    async def handle(self, _: Caller, authorized: Authorized[Produce]) -> Pending | None:
+    async def handle(self, caller: Caller, authorized: Authorized[Produce]) -> Pending | None:
         """Proposes each granted batch; the reply is resolved when the last is decided."""
         request = authorized.request
         if request.acks not in _ACKS:
@@ -65,7 +76,8 @@ class ProduceHandler:
             for part in topic.partitions:
                 target = _target_at_once(live, part)
                 targets.append(target or await self._target(topic, part))
-        return self._propose_all(authorized, targets)
+        redirect = _Redirect(caller.listener, self._catalogue, self._placement)
+        return self._propose_all(_Reply(authorized, redirect), targets)
 
     async def _target(self, topic: ProduceTopic, part: ProducePartition) -> _Target | RequestError:
         """Opens the partition and waits for room, or says why the batch cannot be taken."""
@@ -82,12 +94,11 @@ class ProduceHandler:
         return live.settings, partition
 
     def _propose_all(
-        self, authorized: Authorized[Produce], targets: Sequence[_Target | RequestError]
+        self, reply: "_Reply", targets: Sequence[_Target | RequestError]
     ) -> Pending | None:
         now_ms = self._clock.now_ms()
-        reply = _Reply(authorized)
         following = iter(targets)
-        for topic in authorized.request.topics:
+        for topic in reply.topics:
             for part in topic.partitions:
                 slot = reply.slot(part)
                 target = next(following)
@@ -103,7 +114,10 @@ def _target_at_once(live: LiveTopic | None, part: ProducePartition) -> _Target |
     if live is None or part.batch is None or not 0 <= part.index < len(live.partitions):
         return None
     partition = live.partitions[part.index]
-    if partition is None or not partition.replica.has_room(len(part.batch)):
+    if partition is None:
+        return None
+    replica = partition.replica
+    if not replica.serving or not replica.has_room(len(part.batch)):
         return None
     return live.settings, partition
 
@@ -126,24 +140,48 @@ def _propose(
     if header.is_transactional:
         raise RequestError(ErrorCode.INVALID_TXN_STATE, "transactions are not served")
     slot.start_offset = partition.start_offset
+    slot.group = partition.replica.partition
     partition.append(batch, header, slot, now_ms)
+
+
+class _Redirect(msgspec.Struct, frozen=True, gc=False):
+    """How a client is told of the leader that it should have asked (KIP-951)."""
+
+    listener: str
+    catalogue: Catalogue
+    placement: Placement
+
+    def hint(self, group: PartitionId | None) -> CurrentLeader | None:
+        """Who leads a group now."""
+        return None if group is None else hint_of(self.placement.leader(group))
+
+    def endpoints(self, slots: Sequence["_Slot"]) -> tuple[Broker, ...]:
+        """Where the leaders that results name are reached."""
+        hints = [slot.result.leader for slot in slots if slot.result is not None]
+        if not any(hints):
+            return ()
+        return endpoints_of(self.catalogue, self.listener, hints)
 
 
 class _Slot:
     """One partition's part of the reply; called with what became of its batch."""
 
-    __slots__ = ("part", "reply", "result", "start_offset")
+    __slots__ = ("group", "part", "reply", "result", "start_offset")
 
     def __init__(self, reply: "_Reply", part: ProducePartition) -> None:
         self.reply = reply
         self.part = part
         self.start_offset = -1
+        self.group: PartitionId | None = None
         self.result: ProducedPartition | None = None
 
     def __call__(self, error: ErrorCode, base_offset: int) -> None:
         index = self.part.index
         if error is ErrorCode.NONE:
             self.result = ProducedPartition(index, error, base_offset, -1, self.start_offset)
+        elif error is ErrorCode.NOT_LEADER_OR_FOLLOWER:
+            hint = self.reply.redirect.hint(self.group)
+            self.result = ProducedPartition(index, error, leader=hint)
         else:
             self.result = ProducedPartition(index, error)
         self.reply.decided()
@@ -152,21 +190,32 @@ class _Slot:
         """The batch was not taken."""
         if self.reply.acks == 0:
             raise ProtocolViolation(f"a batch that wants no reply failed: {error.code.name}")
-        self.result = ProducedPartition(self.part.index, error.code, message=str(error))
+        self.result = ProducedPartition(
+            self.part.index,
+            error.code,
+            message=str(error),
+            leader=error.hint if isinstance(error, NotLeader) else None,
+        )
         self.reply.decided()
 
 
 class _Reply:
     """Gathers the parts and resolves the response when all are there."""
 
-    __slots__ = ("_authorized", "_pending", "_undecided", "acks", "slots")
+    __slots__ = ("_authorized", "_pending", "_undecided", "acks", "redirect", "slots")
 
-    def __init__(self, authorized: Authorized[Produce]) -> None:
+    def __init__(self, authorized: Authorized[Produce], redirect: _Redirect) -> None:
+        self.redirect = redirect
         self._authorized = authorized
         self._pending = Pending()
         self._undecided = 1  # the request itself, until everything is proposed
         self.acks = authorized.request.acks
         self.slots: list[_Slot] = []
+
+    @property
+    def topics(self) -> tuple[ProduceTopic, ...]:
+        """What is to be written."""
+        return self._authorized.request.topics
 
     def slot(self, part: ProducePartition) -> _Slot:
         """Expects one part more."""
@@ -193,7 +242,8 @@ class _Reply:
         if whole and slots[0].result is not None and not authorized.refused:
             # By far the most requests are this one; what follows would come to the same.
             topic = authorized.request.topics[0]
-            return ProduceResult((ProducedTopic(topic.name, (slots[0].result,), topic.topic_id),))
+            only = ProducedTopic(topic.name, (slots[0].result,), topic.topic_id)
+            return ProduceResult((only,), endpoints=self.redirect.endpoints(slots))
         decided = iter(slots)
         results = [
             ProducedTopic(
@@ -208,7 +258,10 @@ class _Reply:
         ]
         asked, granted = authorized.asked.topics, authorized.request.topics
         codes = authorized.refused_codes(ResourceKind.TOPIC)
-        return ProduceResult(in_order_or_by_id(asked, granted, codes, results, _refused))
+        return ProduceResult(
+            in_order_or_by_id(asked, granted, codes, results, _refused),
+            endpoints=self.redirect.endpoints(slots),
+        )
 
 
 def _refused(topic: ProduceTopic, code: ErrorCode) -> ProducedTopic:

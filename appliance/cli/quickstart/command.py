@@ -1,13 +1,14 @@
 """`memorystreamer quickstart`: from an empty directory to a secured, serving appliance.
 
 Steps: (1) look at ports and folders; (2) authority, certificates, policy; (3) the key provider;
-(4) the node's configuration and, once, its data directory; (5) the node; (6) profiles, banner and
-the `ready` line. On SIGTERM, on Ctrl-C and when its terminal is closed, the nodes stop before their
-keys do.
+(4) each node's configuration and, once, its data directory; (5) the nodes, of which the first makes
+the cluster and adds the others; (6) banner and the `ready` line. On SIGTERM, on Ctrl-C and when its
+terminal is closed, the nodes stop before their keys do.
 """
 
 import signal
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -19,14 +20,23 @@ from certs_tooling.authority import Authority
 from certs_tooling.errors import AuthorityError
 from msgspec import Struct
 
-from appliance.cli.quickstart import banner, configuration, keyserver, preflight, profiles
+from appliance.cli.quickstart import (
+    banner,
+    cluster_start,
+    configuration,
+    keyserver,
+    preflight,
+    profiles,
+)
 from appliance.cli.quickstart.configuration import Ports
 from appliance.cli.quickstart.layout import Layout, NodeFolder
 from appliance.cli.quickstart.nodes import NodeEnded, Supervisor
 from appliance.config import NodeConfig
 from appliance.errors import ConfigurationError
 from appliance.observe.log import LEVELS
-from appliance.types import ClusterId
+from appliance.types import ClusterId, NodeId
+
+MAX_QUICKSTART_NODES = 9
 
 
 class Provider(StrEnum):
@@ -40,6 +50,7 @@ class Options(Struct, frozen=True):
     """What was asked for; None where the command line did not say."""
 
     layout: Layout
+    nodes: int
     ports: Ports
     keys: Provider | None
     restart: bool
@@ -56,12 +67,32 @@ def quickstart(
     directory: Annotated[
         Path, typer.Option("--dir", help="Where everything is kept (0700).")
     ] = Path("memorystreamer-data"),
-    nodes: Annotated[int, typer.Option("--nodes", min=1, help="How many nodes to run.")] = 1,
+    nodes: Annotated[
+        int | None,
+        typer.Option(
+            "--nodes",
+            min=1,
+            max=MAX_QUICKSTART_NODES,
+            help="How many nodes to run.  [default: as many as there are, at first 1]",
+        ),
+    ] = None,
     kafka_port: Annotated[
-        int | None, typer.Option(min=1, max=65_535, help="For Kafka clients.  [default: 9093]")
+        int | None,
+        typer.Option(
+            min=1,
+            max=65_535,
+            help="For Kafka clients; further nodes take the next ones.  [default: 9093]",
+        ),
     ] = None,
     native_port: Annotated[
-        int | None, typer.Option(min=1, max=65_535, help="For our own clients.  [default: 9193]")
+        int | None,
+        typer.Option(min=1, max=65_535, help="For our own clients, likewise.  [default: 9193]"),
+    ] = None,
+    peer_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65_535, help="For nodes among themselves, likewise.  [default: 9293]"
+        ),
     ] = None,
     keys: Annotated[
         Provider | None, typer.Option(help="Where keys come from.  [default: openbao]")
@@ -79,11 +110,11 @@ def quickstart(
     """Start a secured appliance here, making what is missing."""
     if log_level not in LEVELS:
         raise ConfigurationError(f"--log-level: choose one of {', '.join(LEVELS)}")
-    if nodes != 1:
-        raise ConfigurationError("--nodes: this version runs one node; leave it out")
+    layout = Layout(directory.absolute())
     options = Options(
-        layout=Layout(directory.absolute()),
-        ports=Ports(kafka_port, native_port),
+        layout=layout,
+        nodes=_count(layout, nodes),
+        ports=Ports(kafka_port, native_port, peer_port),
         keys=keys,
         restart=not no_restart,
         passphrase_file=passphrase_file,
@@ -99,7 +130,7 @@ async def _run(options: Options) -> int:
     """Returns the exit code: 0 after a signal, 1 when a node refused to serve."""
     code = 0
     with (
-        options.layout.claimed(1),
+        options.layout.claimed(options.nodes),
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
     ):
         async with trio.open_nursery() as nursery:
@@ -115,18 +146,35 @@ async def _run(options: Options) -> int:
     return code
 
 
+def _count(layout: Layout, asked: int | None) -> int:
+    """How many nodes there are to be; a cluster is not made smaller by leaving nodes out."""
+    there = layout.node_count
+    if asked is not None and asked < there:
+        raise ConfigurationError(
+            f"--nodes {asked}: {layout.root} has {there} nodes; leave the option out, and take"
+            " nodes out with `memorystreamer cluster remove`"
+        )
+    return asked or there or 1
+
+
 async def _appliance(options: Options) -> int:
-    """Steps 1 to 6, then serves until cancelled; returns when the node never came to serve."""
-    layout, node = options.layout, options.layout.node(1)
-    stored = _look(options, node)
-    authority = _certified(layout, node)
+    """Steps 1 to 6, then serves until cancelled; returns when a node never came to serve."""
+    layout = options.layout
+    folders = [layout.node(node) for node in range(1, options.nodes + 1)]
+    stored = _look(options, folders)
+    authority = _certified(layout, folders)
     cluster = stored.node.cluster if stored is not None else ClusterId(uuid4())
     if _provider(options, stored) is Provider.LOCAL:
+        if options.nodes > 1:
+            raise ConfigurationError(
+                "--keys local serves one node alone: leave it out to run a cluster"
+            )
         source = keyserver.local_keystore(layout, options.passphrase_file)
         return await _nodes(options, authority, cluster, source)
     vault = stored.keys.vault if stored is not None else None
     banner.step("starting OpenBao, the key server")
-    async with keyserver.trial_vault(layout, authority, cluster, vault, _report) as source:
+    ids = [NodeId(folder.id) for folder in folders]
+    async with keyserver.trial_vault(layout, authority, cluster, ids, vault, _report) as source:
         return await _nodes(options, authority, cluster, source)
 
 
@@ -134,27 +182,37 @@ async def _nodes(
     options: Options, authority: Authority, cluster: ClusterId, source: keyserver.KeySource
 ) -> int:
     """Steps 4 to 6."""
-    layout, node = options.layout, options.layout.node(1)
-    config = configuration.write(
-        layout,
-        node,
-        configuration.Wanted(
-            cluster=cluster,
-            ports=options.ports,
-            trust_domain=authority.trust_domain,
-            provider="vault" if source.passphrase is None else "local",
-            keys=source.settings,
-            login=source.login,
-        ),
-    )
-    banner.step("starting node 1")
+    layout = options.layout
+    folders = [layout.node(node) for node in range(1, options.nodes + 1)]
+    configs = [
+        configuration.write(
+            layout,
+            folder,
+            configuration.Wanted(
+                cluster=cluster,
+                ports=options.ports.of(folder.id),
+                trust_domain=authority.trust_domain,
+                provider="vault" if source.passphrase is None else "local",
+                keys=source.settings,
+                login=source.logins.get(NodeId(folder.id), {}),
+                with_peers=options.nodes > 1,
+            ),
+        )
+        for folder in folders
+    ]
+    _write_profiles(layout, authority, configs)
+    if configs[0].keys.vault is not None:
+        profiles.write_custodian(layout, cluster, configs[0].keys.vault)
     supervisor = Supervisor(source.passphrase, options.restart, _report, options.log_level)
     try:
-        if not node.data.exists():
-            await supervisor.create(node)
+        for folder in folders:
+            if not folder.data.exists():
+                await supervisor.create(folder)
         async with trio.open_nursery() as nursery:
-            line = await nursery.start(supervisor.run, node)
-            _announce(layout, authority, config, line)
+            lines = await cluster_start.start_all(nursery, supervisor, layout, configs)
+            banner.show(layout, trial_keys=configs[0].keys.provider == "vault")
+            ready = cluster_start.joined(lines)
+            print(f"{ready} admin={layout.client / 'admin.properties'}", flush=True)
             await trio.sleep_forever()
     except* NodeEnded as ended:
         for failure in ended.exceptions:
@@ -163,19 +221,39 @@ async def _nodes(
     return 1
 
 
-def _look(options: Options, node: NodeFolder) -> NodeConfig | None:
-    """Step 1; returns the configuration of an earlier start."""
-    preflight.check_stopped(node)
-    stored = configuration.stored(node)
+def _look(options: Options, folders: Sequence[NodeFolder]) -> NodeConfig | None:
+    """Step 1; returns the first node's configuration of an earlier start."""
+    taken: dict[int, str] = {}
+    for folder in folders:
+        preflight.check_stopped(folder)
+        for name, port in _ports(options, folder).items():
+            if port in taken:
+                raise ConfigurationError(
+                    f"{name} and {taken[port]} on port {port}: choose different ports"
+                )
+            taken[port] = name
+            preflight.check_port(configuration.HOST, port, name.split()[0])
+    stored = configuration.stored(folders[0])
     _provider(options, stored)
-    kafka = stored.listeners.kafka.bound.port if stored else configuration.DEFAULT_KAFKA_PORT
-    native = stored.listeners.native.bound.port if stored else configuration.DEFAULT_NATIVE_PORT
-    kafka, native = options.ports.kafka or kafka, options.ports.native or native
-    if kafka == native:
-        raise ConfigurationError(f"both listeners on port {kafka}: choose two different ports")
-    preflight.check_port(configuration.HOST, kafka, "--kafka-port")
-    preflight.check_port(configuration.HOST, native, "--native-port")
     return stored
+
+
+def _ports(options: Options, folder: NodeFolder) -> dict[str, int]:
+    """A node's ports, by the option that chooses them."""
+    stored = configuration.stored(folder)
+    usual = options.ports.of(folder.id).defaulted(folder.id)
+    given = options.ports
+    asked = {"kafka": given.kafka, "native": given.native, "peers": given.peers}
+    default = {"kafka": usual.kafka, "native": usual.native, "peers": usual.peers}
+    if options.nodes == 1:
+        del default["peers"]
+    kept = {} if stored is None else stored.listeners.all
+    ports = {}
+    for name, port in default.items():
+        stays = asked[name] is None and name in kept
+        option = "--peer-port" if name == "peers" else f"--{name}-port"
+        ports[f"{option} (node {folder.id})"] = kept[name].bound.port if stays else port or 0
+    return ports
 
 
 def _provider(options: Options, stored: NodeConfig | None) -> Provider:
@@ -191,26 +269,23 @@ def _provider(options: Options, stored: NodeConfig | None) -> Provider:
     return known
 
 
-def _certified(layout: Layout, node: NodeFolder) -> Authority:
-    """Step 2: the authority, and the node's certificate; what is there is kept."""
+def _certified(layout: Layout, folders: Sequence[NodeFolder]) -> Authority:
+    """Step 2: the authority, and the nodes' certificates; what is there is kept."""
     exists = Authority.exists(layout.authority)
     if not exists:
         banner.step("making a private authority and certificates")
     authority = Authority.open(layout.authority) if exists else Authority.create(layout.authority)
-    if not (node.certificate.exists() and node.key.exists()):
-        issued = authority.issue_node(node.id, [configuration.HOST, "localhost"])
-        issued.save(certificate=node.certificate, key=node.key)
+    for node in folders:
+        if not (node.certificate.exists() and node.key.exists()):
+            issued = authority.issue_node(node.id, [configuration.HOST, "localhost"])
+            issued.save(certificate=node.certificate, key=node.key)
     return authority
 
 
-def _announce(layout: Layout, authority: Authority, config: NodeConfig, line: str) -> None:
-    """Step 6: profiles, banner, and the `ready` line, which is the last one on stdout."""
-    kafka, native = config.listeners.kafka.public, config.listeners.native.public
+def _write_profiles(layout: Layout, authority: Authority, configs: Sequence[NodeConfig]) -> None:
+    kafka = [config.listeners.kafka.public for config in configs]
+    native = [config.listeners.native.public for config in configs]
     profiles.write_all(layout, authority, kafka, native)
-    if config.keys.vault is not None:
-        profiles.write_custodian(layout, config.node.cluster, config.keys.vault)
-    banner.show(layout, trial_keys=config.keys.provider == "vault")
-    print(f"{line} admin={layout.client / 'admin.properties'}", flush=True)
 
 
 def _report(line: str) -> None:

@@ -16,15 +16,37 @@ from appliance.cli.quickstart.layout import Layout, NodeFolder, replace
 from appliance.types import ClusterId
 
 HOST = "127.0.0.1"
+FOUNDER = 1
+"""The node that creates the cluster; the others join it."""
 DEFAULT_KAFKA_PORT = 9093
 DEFAULT_NATIVE_PORT = 9193
+DEFAULT_PEER_PORT = 9293
 
 
 class Ports(Struct, frozen=True):
-    """The two ports that were asked for; None where the command line did not say."""
+    """The ports that were asked for; None where the command line did not say."""
 
     kafka: int | None
     native: int | None
+    peers: int | None = None
+
+    def of(self, node: int) -> "Ports":
+        """A node's own: those of the first, and one more for each node after it."""
+        return Ports(*(None if port is None else port + node - 1 for port in self._all))
+
+    def defaulted(self, node: int) -> "Ports":
+        """The same with the usual ones where nothing was said."""
+        usual = (DEFAULT_KAFKA_PORT, DEFAULT_NATIVE_PORT, DEFAULT_PEER_PORT)
+        return Ports(
+            *(
+                default + node - 1 if port is None else port
+                for port, default in zip(self._all, usual, strict=True)
+            )
+        )
+
+    @property
+    def _all(self) -> tuple[int | None, int | None, int | None]:
+        return self.kafka, self.native, self.peers
 
 
 class Wanted(Struct, frozen=True):
@@ -36,6 +58,8 @@ class Wanted(Struct, frozen=True):
     provider: str
     keys: dict[str, str]
     login: dict[str, str] = {}
+    with_peers: bool = False
+    """Whether there are other nodes."""
 
 
 def stored(node: NodeFolder) -> config.NodeConfig | None:
@@ -50,7 +74,11 @@ def write(layout: Layout, node: NodeFolder, wanted: Wanted) -> config.NodeConfig
     if not layout.policy.exists():
         replace(layout.policy, baseline_text())
     text = node.config.read_text() if node.config.exists() else _rendered(layout, node, wanted)
-    for name, port in (("kafka", wanted.ports.kafka), ("native", wanted.ports.native)):
+    if wanted.with_peers and "[listeners.peers]" not in text:
+        peers = wanted.ports.defaulted(node.id).peers
+        text += f'\n[listeners.peers]\nbind = "{HOST}:{peers}"\n'
+    given = wanted.ports
+    for name, port in (("kafka", given.kafka), ("native", given.native), ("peers", given.peers)):
         if port is not None:
             text = _changed(text, f"listeners.{name}", "bind", f"{HOST}:{port}")
     if "address" in wanted.keys:
@@ -67,6 +95,8 @@ def _changed(text: str, table: str, setting: str, value: str) -> str:
 
 def _rendered(layout: Layout, node: NodeFolder, wanted: Wanted) -> str:
     authority = Path("../../certs/ca")
+    ports = wanted.ports.defaulted(node.id)
+    founds = node.id == FOUNDER
     tables: dict[str, dict[str, str | int | bool]] = {
         "node": {
             "id": node.id,
@@ -75,8 +105,9 @@ def _rendered(layout: Layout, node: NodeFolder, wanted: Wanted) -> str:
             "host": f"node-{node.id}",
             "rack": "local",
         },
-        "listeners.kafka": {"bind": f"{HOST}:{wanted.ports.kafka or DEFAULT_KAFKA_PORT}"},
-        "listeners.native": {"bind": f"{HOST}:{wanted.ports.native or DEFAULT_NATIVE_PORT}"},
+        "listeners.kafka": {"bind": f"{HOST}:{ports.kafka}"},
+        "listeners.native": {"bind": f"{HOST}:{ports.native}"},
+        **({"listeners.peers": {"bind": f"{HOST}:{ports.peers}"}} if wanted.with_peers else {}),
         "tls": {
             "certificate": node.certificate.name,
             "key": node.key.name,
@@ -88,7 +119,9 @@ def _rendered(layout: Layout, node: NodeFolder, wanted: Wanted) -> str:
         f"keys.{wanted.provider}": dict(wanted.keys),
         **({"keys.vault.approle": dict(wanted.login)} if wanted.login else {}),
         "topics": {"auto_create": True},
-        "bootstrap": {"policy": str(Path("../..") / layout.policy.name)},
+        "bootstrap": (
+            {"policy": str(Path("../..") / layout.policy.name)} if founds else {"join": True}
+        ),
     }
     lines = ["# Written once by `memorystreamer quickstart`; edits are kept."]
     for table, settings in tables.items():

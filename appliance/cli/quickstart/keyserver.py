@@ -4,7 +4,7 @@ OpenBao keeps the port that it got at first, so that a node which waits for it f
 keystore is made once; whether a passphrase opens it is for the node to say.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -29,8 +29,8 @@ class KeySource(Struct, frozen=True):
 
     settings: dict[str, str]
     """What `[keys.vault]` or `[keys.local]` says."""
-    login: dict[str, str] = {}
-    """What `[keys.vault.approle]` says."""
+    logins: dict[NodeId, dict[str, str]] = {}
+    """What `[keys.vault.approle]` of each node says."""
     passphrase: bytes | None = None
 
 
@@ -39,20 +39,20 @@ async def trial_vault(
     layout: Layout,
     authority: Authority,
     cluster: ClusterId,
+    nodes: Sequence[NodeId],
     stored: config.VaultKeys | None,
     report: Callable[[str], None],
 ) -> AsyncIterator[KeySource]:
     """Runs OpenBao as long as the context is open; says on stderr when it ends by itself."""
-    node = NodeId(1)
     async with (
         running_openbao(
-            layout.openbao, authority, cluster=cluster, nodes=[node], port=_port(stored)
+            layout.openbao, authority, cluster=cluster, nodes=nodes, port=_port(stored)
         ) as server,
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(_watch, server, report)
-        vault = server.settings[node]
-        yield KeySource(_settings(layout, vault), login=_login(layout, vault.login))
+        logins = {node: _login(layout, server.settings[node].login) for node in nodes}
+        yield KeySource(_settings(layout, server.settings[nodes[0]]), logins)
         nursery.cancel_scope.cancel()
 
 

@@ -85,6 +85,14 @@ class Layout(Struct, frozen=True):
         """The local keystore."""
         return self.root / "keystore"
 
+    @property
+    def node_count(self) -> int:
+        """How many nodes an earlier start has made."""
+        count = 0
+        while self.node(count + 1).config.exists():
+            count += 1
+        return count
+
     def node(self, node: int) -> NodeFolder:
         """The folder of one node."""
         return NodeFolder(self.root / "nodes" / str(node), node)

@@ -5,6 +5,7 @@ works; certificates are issued once. Property files hold absolute paths, because
 ones from where it is started.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from certs_tooling.authority import Authority
@@ -18,7 +19,9 @@ USERS = ("admin", "producer", "consumer", "nobody")
 """`nobody` is authenticated and granted nothing."""
 
 
-def write_all(layout: Layout, authority: Authority, kafka: Endpoint, native: Endpoint) -> None:
+def write_all(
+    layout: Layout, authority: Authority, kafka: Sequence[Endpoint], native: Sequence[Endpoint]
+) -> None:
     """Issues the certificates that are missing and writes every profile."""
     ca = layout.client / "ca.pem"
     replace(ca, authority.certificate_file.read_bytes())
@@ -31,7 +34,7 @@ def write_all(layout: Layout, authority: Authority, kafka: Endpoint, native: End
             properties(user, kafka, ca=ca, certificate=certificate, key=key),
         )
         ours = profile.Profile(
-            bootstrap=(profile.Address(native.host, native.port),),
+            bootstrap=tuple(profile.Address(each.host, each.port) for each in native),
             certificate=Path(certificate.name),
             key=Path(key.name),
             ca=Path(ca.name),
@@ -54,10 +57,12 @@ def write_custodian(layout: Layout, cluster: ClusterId, vault: VaultKeys) -> Non
     replace(layout.client / "custodian.toml", text)
 
 
-def properties(user: str, kafka: Endpoint, *, ca: Path, certificate: Path, key: Path) -> str:
+def properties(
+    user: str, kafka: Sequence[Endpoint], *, ca: Path, certificate: Path, key: Path
+) -> str:
     """A librdkafka property file; kcat takes it with -F, confluent-kafka line by line."""
     settings = {
-        "bootstrap.servers": str(kafka),
+        "bootstrap.servers": ",".join(map(str, kafka)),
         "security.protocol": "ssl",
         "ssl.ca.location": str(ca),
         "ssl.certificate.location": str(certificate),

@@ -1,6 +1,7 @@
 """TLS 1.3 on trio by pyOpenSSL: the only package of the appliance that knows OpenSSL."""
 
 from appliance.server.tls.context import (
+    ClientContexts,
     KeyExchange,
     ServerContexts,
     TLSContext,
@@ -13,6 +14,7 @@ from appliance.server.tls.stream import HYBRID_GROUP, TLSStream
 
 __all__ = [
     "HYBRID_GROUP",
+    "ClientContexts",
     "KeyExchange",
     "ServerContexts",
     "TLSContext",

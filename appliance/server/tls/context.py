@@ -98,6 +98,22 @@ class ServerContexts:
         self.current = server_context(self._files, self._key_exchange, self._peer_certificate)
 
 
+class ClientContexts:
+    """As `ServerContexts`, for outgoing connections."""
+
+    __slots__ = ("_files", "_key_exchange", "current")
+
+    def __init__(self, files: TLSFiles, key_exchange: KeyExchange = "preferred") -> None:
+        """Reads the files. Raises ConfigurationError."""
+        self._files = files
+        self._key_exchange: KeyExchange = key_exchange
+        self.current = client_context(files, key_exchange)
+
+    def reload(self) -> None:
+        """Reads the files again. Raises ConfigurationError, and the old context stays."""
+        self.current = client_context(self._files, self._key_exchange)
+
+
 def _load(context: SSL.Context, files: TLSFiles) -> None:
     path, advice = files.certificate, "a PEM certificate chain, leaf first"
     try:

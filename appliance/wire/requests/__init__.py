@@ -156,6 +156,18 @@ from appliance.wire.requests.login import (
     ScramUpsertion,
     ScramUser,
 )
+from appliance.wire.requests.nodes import (
+    AddNode,
+    ClusterChanged,
+    DescribeNodes,
+    DescribeNodesResult,
+    DrainNode,
+    GroupStatus,
+    LeadPartition,
+    MovePartition,
+    NodeStatus,
+    RemoveNode,
+)
 from appliance.wire.requests.policy import (
     DescribePolicy,
     DescribePolicyResult,
@@ -208,6 +220,7 @@ AnyRequest = Union[
     DescribeConfigs, AlterConfigs, IncrementalAlterConfigs, DescribeAcls, CreateAcls, DeleteAcls,
     DescribeKeys, RewrapKeys, ShredTopic, SaslHandshake, SaslAuthenticate,
     DescribeUserScramCredentials, AlterUserScramCredentials, DescribePolicy, ReplacePolicy,
+    DescribeNodes, AddNode, RemoveNode, DrainNode, MovePartition, LeadPartition,
 ]  # fmt: skip
 
 AnyResponse = Union[
@@ -221,6 +234,7 @@ AnyResponse = Union[
     DeleteAclsResult, DescribeKeysResult, RewrapKeysResult, ShredTopicResult, SaslHandshakeResult,
     SaslAuthenticateResult, DescribeUserScramCredentialsResult, AlterUserScramCredentialsResult,
     DescribePolicyResult, ReplacePolicyResult,
+    DescribeNodesResult, ClusterChanged,
 ]  # fmt: skip
 
 __all__ = [
@@ -234,6 +248,7 @@ __all__ = [
     "AclPermission",
     "AclResource",
     "ActiveProducer",
+    "AddNode",
     "AlterConfigs",
     "AlterConfigsResult",
     "AlterUserScramCredentials",
@@ -246,6 +261,7 @@ __all__ = [
     "ApiVersionsResult",
     "AskedSettings",
     "Broker",
+    "ClusterChanged",
     "CommitPartition",
     "CommitTopic",
     "CommittedTopic",
@@ -282,6 +298,8 @@ __all__ = [
     "DescribeKeysResult",
     "DescribeLogDirs",
     "DescribeLogDirsResult",
+    "DescribeNodes",
+    "DescribeNodesResult",
     "DescribePolicy",
     "DescribePolicyResult",
     "DescribeProducers",
@@ -293,6 +311,7 @@ __all__ = [
     "DescribeUserScramCredentials",
     "DescribeUserScramCredentialsResult",
     "DescribedSettings",
+    "DrainNode",
     "ElectLeaders",
     "ElectLeadersResult",
     "Election",
@@ -316,6 +335,7 @@ __all__ = [
     "FindCoordinatorResult",
     "ForgottenTopic",
     "GroupProtocol",
+    "GroupStatus",
     "Heartbeat",
     "HeartbeatResult",
     "IncrementalAlterConfigs",
@@ -325,6 +345,7 @@ __all__ = [
     "JoinGroupResult",
     "JoinedMember",
     "KeyDomainState",
+    "LeadPartition",
     "LeaveGroup",
     "LeaveGroupResult",
     "ListOffsets",
@@ -337,9 +358,11 @@ __all__ = [
     "Metadata",
     "MetadataResult",
     "MorePartitions",
+    "MovePartition",
     "Name",
     "NamedPartitions",
     "NewTopic",
+    "NodeStatus",
     "OffsetCommit",
     "OffsetCommitResult",
     "OffsetFetch",
@@ -362,6 +385,7 @@ __all__ = [
     "QuorumReplica",
     "QuorumsOfTopic",
     "Refused",
+    "RemoveNode",
     "ReplacePolicy",
     "ReplacePolicyResult",
     "Request",

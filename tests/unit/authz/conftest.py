@@ -7,9 +7,10 @@ import pytest
 
 from appliance.authz.actions import Action, Resource, ResourceKind
 from appliance.authz.baseline import baseline_text
-from appliance.authz.catalogue import CATALOGUE, CatalogueEntry
+from appliance.authz.catalogue import CatalogueEntry
 from appliance.authz.decision import Decision, Denied
 from appliance.authz.gate import Authorized, Gate
+from appliance.authz.peer_rows import ALL_ROWS
 from appliance.authz.snapshot import Asker, PolicySnapshot
 from appliance.types import Principal, PrincipalKind, TimestampMs, TopicId, TopicName
 from appliance.wire.requests import ApiVersions, Request
@@ -21,7 +22,7 @@ class Bench(Generic[R]):
     """A gate, its policy, its topics and its clock, all in the test's hands."""
 
     def __init__(
-        self, text: str, catalogue: Mapping[type[Request], CatalogueEntry] = CATALOGUE
+        self, text: str, catalogue: Mapping[type[Request], CatalogueEntry] = ALL_ROWS
     ) -> None:
         self.text = text
         self.version = 1

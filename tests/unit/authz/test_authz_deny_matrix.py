@@ -1,6 +1,7 @@
 """Every request type that exists is refused to whom nothing is granted, item by item."""
 
 import typing
+from uuid import UUID
 
 import pytest
 
@@ -8,9 +9,11 @@ from appliance.authz.actions import ResourceKind
 from appliance.authz.catalogue import CATALOGUE, EntryKind
 from appliance.authz.decision import Denied
 from appliance.authz.gate import Authorized
+from appliance.authz.peer_rows import PEER_ROWS
 from appliance.errors import ErrorCode
 from appliance.types import Principal, PrincipalKind
 from appliance.wire import requests as wire
+from appliance.wire.requests import peer
 
 HIDDEN = "hidden-name"
 TOPIC = ErrorCode.TOPIC_AUTHORIZATION_FAILED
@@ -94,6 +97,12 @@ SAMPLES: list[tuple[wire.Request, ErrorCode | None, set[tuple[ResourceKind, Erro
     (wire.DescribeQuorum(()), CLUSTER, set()),
     (wire.ElectLeaders(0, None, 1), CLUSTER, set()),
     (wire.UpdateFeatures(1, ()), CLUSTER, set()),
+    (wire.DescribeNodes(), CLUSTER, set()),
+    (wire.AddNode(2, HIDDEN, 9293), CLUSTER, set()),
+    (wire.RemoveNode(2), CLUSTER, set()),
+    (wire.DrainNode(2, True), CLUSTER, set()),
+    (wire.MovePartition(HIDDEN, 0, (1,)), CLUSTER, set()),
+    (wire.LeadPartition(HIDDEN, 0, 1), CLUSTER, set()),
     (wire.DescribePolicy(), CLUSTER, set()),
     (wire.ReplacePolicy("", 1), CLUSTER, set()),
     (wire.DescribeKeys(), CLUSTER, set()),
@@ -108,6 +117,14 @@ OPEN = [
     wire.SaslAuthenticate(b""),
 ]
 """Whoever is authenticated may ask these: of the nodes, Metadata tells as much."""
+
+CLUSTER_ID = UUID(int=1)
+PEER_SAMPLES: dict[type, wire.Request] = {
+    peer.Greet: peer.Greet(CLUSTER_ID, 1, 1, peer.Address("host", 9293), (1, 1)),
+    peer.Deliver: peer.Deliver(CLUSTER_ID, memoryview(b"")),
+    peer.Forward: peer.Forward("admin", "native", "::1", None, wire.DescribePolicy()),
+    peer.Enact: peer.Enact(memoryview(b"")),
+}
 
 CLOSED = [pytest.param(*row, id=f"{type(row[0]).__name__}-{n}") for n, row in enumerate(SAMPLES)]
 
@@ -218,6 +235,33 @@ def test_contact_just_within_the_bound_is_enough(bench, baseline_policy) -> None
     rig = bench(baseline_policy)
     rig.age_s = 5.0
     assert isinstance(rig.judge("admin", wire.Metadata(None)), Authorized)
+
+
+@pytest.mark.parametrize("request_type", PEER_ROWS)
+def test_what_nodes_ask_of_each_other_is_refused_to_every_user(bench, request_type) -> None:
+    gate = bench("p, role:x, *, *, *, allow\ng, User:admin, role:x").gate
+    request = PEER_SAMPLES[request_type]
+    for listener in ("peer", "native", "kafka"):
+        user = Principal(PrincipalKind.USER, "admin")
+        assert isinstance(gate.judge(user, request, listener=listener, address="::1"), Denied)
+
+
+@pytest.mark.parametrize("request_type", PEER_ROWS)
+def test_what_nodes_ask_of_each_other_is_heard_on_the_peer_listener_only(
+    bench, request_type, principal_of_node
+) -> None:
+    gate, request = bench("").gate, PEER_SAMPLES[request_type]
+    for listener in ("native", "kafka", "", "*", "PEER"):
+        ruling = gate.judge(principal_of_node, request, listener=listener, address="::1")
+        assert isinstance(ruling, Denied)
+    ruling = gate.judge(principal_of_node, request, listener="peer", address="::1")
+    assert isinstance(ruling, Authorized)
+
+
+def test_every_request_of_nodes_has_a_row_and_a_sample() -> None:
+    assert set(typing.get_args(peer.AnyPeerRequest)) == set(PEER_ROWS) == set(PEER_SAMPLES)
+    assert set(peer.PeerRequest.__subclasses__()) == set(PEER_ROWS)
+    assert not set(PEER_ROWS) & set(CATALOGUE)
 
 
 @pytest.fixture

@@ -130,11 +130,23 @@ class Log:
         every = self._all()
         return every[-1].header.next_offset if every else Offset(0)
 
+    def term_at(self, index):
+        every = self._all()
+        if index == 0:
+            return Term(0)
+        return every[index - 1].header.term if 0 < index <= len(every) else None
+
     def epochs(self):
-        table = {}
+        found = {}
         for entry in self._all():
-            table.setdefault(entry.header.term, entry.header.base_offset)
-        return tuple(table.items())
+            found.setdefault(entry.header.term, entry.header.base_offset)
+        return tuple(found.items())
+
+    async def truncate(self, last_kept):
+        await trio.lowlevel.checkpoint()
+        assert not self.flushing
+        del self.staged[max(0, last_kept - len(self.entries_held)) :]
+        del self.entries_held[last_kept:]
 
     def segments(self):
         """Two entries a file; the last one is written, those below the start are gone."""

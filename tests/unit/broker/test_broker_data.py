@@ -91,7 +91,8 @@ def test_an_idle_broker_runs_its_timer_tasks_and_nothing_else(world, run):
             await broker.produce(world.batch(b"a"))
             await trio.testing.wait_all_tasks_blocked()
             names = [task.name for task in broker.nursery.child_tasks]
-            assert sorted(name.rpartition(".")[2] for name in names) == ["keep_time", "run"]
+            assert len(names) == 1
+            assert names[0].endswith("BrokerNode._live")
 
     run(main)
 

@@ -23,6 +23,7 @@ from appliance.server.tls import ServerContexts, TLSFiles, TLSStream, client_con
 from appliance.types import Principal, PrincipalKind
 from appliance.wire.native import codec
 from appliance.wire.requests import AnyRequest, AnyResponse, Metadata, Refused, Response
+from appliance.wire.requests.peer import AnyPeerResponse, PeerResponse
 
 ANSWER = Refused(ErrorCode.NONE, "")
 
@@ -356,4 +357,5 @@ def test_addresses_are_counted_by_what_one_host_has() -> None:
 
 def test_every_response_is_one_that_the_codecs_take() -> None:
     """The dialects' casts rest on this."""
-    assert set(Response.__subclasses__()) == set(get_args(AnyResponse))
+    assert set(Response.__subclasses__()) - {PeerResponse} == set(get_args(AnyResponse))
+    assert set(PeerResponse.__subclasses__()) == set(get_args(AnyPeerResponse))

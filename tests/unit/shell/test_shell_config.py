@@ -84,7 +84,7 @@ def test_what_clients_are_told_is_the_bound_address_unless_said() -> None:
         ("https://", "http://", "keys.vault: 'address' must be https"),
         ('provider = "vault"', 'provider = "local"', "add the table [keys.local]"),
         ("[bootstrap]", '[keys.local]\nkeystore = "k"\n[bootstrap]', "remove the other"),
-        ("[bootstrap]", "[topics]\ndefault_replication = 3\n[bootstrap]", "topics.default_repl"),
+        ("[bootstrap]", "[topics]\ndefault_replication = 99\n[bootstrap]", "topics.default_repl"),
         ("[bootstrap]", "[listeners.plaintext]\nbind='a:1'\n[bootstrap]", "listeners.plaintext"),
     ],
 )

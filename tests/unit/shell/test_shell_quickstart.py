@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 from certs_tooling.authority import Authority
+from msgspec import structs
 from typer.testing import CliRunner
 
 from appliance.cli.main import application
@@ -116,7 +117,7 @@ def test_profiles_name_absolute_paths_that_exist_and_certificates_are_issued_onc
 ) -> None:
     authority = Authority.create(layout.authority)
     kafka, native = Endpoint("127.0.0.1", 19093), Endpoint("127.0.0.1", 19193)
-    profiles.write_all(layout, authority, kafka, native)
+    profiles.write_all(layout, authority, [kafka], [native])
     issued = len(authority.list())
     for user in profiles.USERS:
         lines = (layout.client / f"{user}.properties").read_text().splitlines()
@@ -129,7 +130,7 @@ def test_profiles_name_absolute_paths_that_exist_and_certificates_are_issued_onc
         assert stat.S_IMODE((layout.client / f"{user}.key").stat().st_mode) == 0o600
         ours = profile.load(layout.client / f"{user}.toml")
         assert [str(address) for address in ours.bootstrap] == ["127.0.0.1:19193"]
-    profiles.write_all(layout, authority, kafka, native)
+    profiles.write_all(layout, authority, [kafka], [native])
     assert len(authority.list()) == issued == len(profiles.USERS)
 
 
@@ -178,9 +179,41 @@ def test_the_banner_s_commands_survive_spaces_in_paths(tmp_path: Path) -> None:
     assert "my data/client/producer.properties'" in shown["write lines with any Kafka client"]
 
 
-def test_more_than_one_node_is_refused_in_one_line(tmp_path: Path) -> None:
-    arguments = ["quickstart", "--dir", str(tmp_path / "d"), "--nodes", "3"]
+def test_a_local_keystore_serves_one_node_alone(tmp_path: Path) -> None:
+    arguments = ["quickstart", "--dir", str(tmp_path / "d"), "--nodes", "3", "--keys", "local"]
+    ports = ["--kafka-port", "31093", "--native-port", "31193", "--peer-port", "31293"]
+    result = CliRunner().invoke(application(arguments), [*arguments, *ports])
+    assert isinstance(result.exception, ConfigurationError | BaseExceptionGroup)
+
+
+def test_each_node_has_ports_of_its_own_and_only_the_first_founds_the_cluster(
+    layout: Layout,
+) -> None:
+    ports = configuration.Ports(19093, 19193, 19293)
+    configs = []
+    for number in (1, 2, 3):
+        folder = layout.node(number)
+        folder.root.mkdir(exist_ok=True)
+        mine = structs.replace(wanted(), ports=ports.of(number), with_peers=True)
+        configs.append(configuration.write(layout, folder, mine))
+    bound = {str(each.bound) for config in configs for each in config.listeners.all.values()}
+    assert len(bound) == 9
+    assert [config.bootstrap.join for config in configs] == [False, True, True]
+    assert len({config.node.host for config in configs}) == 3
+
+
+def test_a_node_that_was_alone_gets_a_listener_for_the_others(layout: Layout) -> None:
+    folder = layout.node(1)
+    assert configuration.write(layout, folder, wanted()).listeners.peers is None
+    mine = structs.replace(wanted(), with_peers=True)
+    assert configuration.write(layout, folder, mine).listeners.peers is not None
+
+
+def test_a_cluster_is_not_made_smaller_by_leaving_nodes_out(layout: Layout) -> None:
+    for number in (1, 2):
+        folder = layout.node(number)
+        folder.root.mkdir(exist_ok=True)
+        configuration.write(layout, folder, structs.replace(wanted(), with_peers=True))
+    arguments = ["quickstart", "--dir", str(layout.root), "--nodes", "1"]
     result = CliRunner().invoke(application(arguments), arguments)
-    assert isinstance(result.exception, ConfigurationError)
-    assert "one node" in str(result.exception)
-    assert not (tmp_path / "d").exists()
+    assert "cluster remove" in str(result.exception)

@@ -1,0 +1,103 @@
+"""Requests that only the catalogue's leader can answer, sent there with whom they come from.
+
+Rules: this node judges a request before it is forwarded, and the leader judges it again as its
+principal's. What the leader has decided shows on this node before the client is answered, so that
+whoever asked here finds it here.
+"""
+
+from typing import Final
+
+import trio
+
+from appliance.broker.caller import Caller
+from appliance.broker.catalogue import Catalogue
+from appliance.broker.foundation import CATALOGUE_LOG, Foundation
+from appliance.errors import ErrorCode, RequestError
+from appliance.limits import MAX_LEADER_WAIT_S
+from appliance.types import NodeId
+from appliance.wire.requests import (
+    AddNode,
+    AlterConfigs,
+    AnyRequest,
+    AnyResponse,
+    CreateAcls,
+    CreatePartitions,
+    CreateTopics,
+    DeleteAcls,
+    DeleteTopics,
+    DescribeAcls,
+    DescribeNodes,
+    DescribePolicy,
+    DrainNode,
+    IncrementalAlterConfigs,
+    LeadPartition,
+    MovePartition,
+    RemoveNode,
+    ReplacePolicy,
+    Request,
+)
+from appliance.wire.requests.peer import Forward, Forwarded
+
+LED: Final[frozenset[type[Request]]] = frozenset(
+    {
+        AddNode,
+        AlterConfigs,
+        CreateAcls,
+        CreatePartitions,
+        CreateTopics,
+        DeleteAcls,
+        DeleteTopics,
+        DescribeAcls,
+        DescribeNodes,
+        DescribePolicy,
+        DrainNode,
+        IncrementalAlterConfigs,
+        MovePartition,
+        RemoveNode,
+        ReplacePolicy,
+    }
+)
+"""What changes the catalogue, and what is to be read from it as it is now."""
+
+
+class Forwarding:
+    """The way from this node to the catalogue's leader."""
+
+    def __init__(self, foundation: Foundation, catalogue: Catalogue) -> None:
+        self._foundation = foundation
+        self._catalogue = catalogue
+
+    @property
+    def alone(self) -> bool:
+        """Whether this node leads the catalogue, or would if anybody did."""
+        return self._catalogue.leads or not self._foundation.peers.nodes
+
+    def elsewhere(self, request: Request) -> bool:
+        """Whether another node has to answer."""
+        if isinstance(request, LeadPartition):
+            return self._leader_of(request) not in {None, self._foundation.node}
+        return not self.alone and type(request) in LED
+
+    def _leader_of(self, request: LeadPartition) -> NodeId | None:
+        """Who leads the partition that is to be handed over."""
+        topic = self._catalogue.state.topics.get(request.topic)
+        if topic is None or not 0 <= request.partition < len(topic.partitions):
+            return None
+        return self._foundation.consensus.leaders.of(topic.partitions[request.partition]).node
+
+    async def forward(self, caller: Caller, request: AnyRequest) -> AnyResponse:
+        """The leader's answer; raises RequestError when there is none to be had."""
+        if isinstance(request, LeadPartition):
+            leader = self._leader_of(request)
+        else:
+            with trio.move_on_after(MAX_LEADER_WAIT_S):
+                await self._foundation.consensus.leaders.named(CATALOGUE_LOG)
+            leader = self._catalogue.leader.node
+        if leader is None or leader == self._foundation.node:
+            raise RequestError(ErrorCode.NOT_CONTROLLER, "nobody leads the catalogue now")
+        forward = Forward(
+            caller.principal.name, caller.listener, caller.address, caller.client_id, request
+        )
+        answer = await self._foundation.peers.caller.call(leader, forward, Forwarded)
+        await self._catalogue.caught_up(answer.applied)
+        return answer.response

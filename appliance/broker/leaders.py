@@ -1,0 +1,67 @@
+"""Leader and term of every group, as this node has heard; monotonic in term.
+
+Rules: what is told of a term below the known one is old and changes nothing; within a term a leader
+once named stays (Raft paper, section 5.2: there is at most one). Whoever waits for a group's leader
+costs nothing until one is named.
+"""
+
+import msgspec
+import trio
+
+from appliance.types import NodeId, PartitionId, Term
+
+
+class Leader(msgspec.Struct, frozen=True, gc=False):
+    """Who leads a group in a term; None while nobody is known to."""
+
+    node: NodeId | None
+    term: Term
+
+
+NOBODY = Leader(None, Term(0))
+
+
+class LeaderTable:
+    """Every group's leader."""
+
+    def __init__(self) -> None:
+        self._leaders: dict[PartitionId, Leader] = {}
+        self._waiting: dict[PartitionId, trio.Event] = {}
+
+    def of(self, group: PartitionId) -> Leader:
+        """A group's leader, as far as it is known."""
+        return self._leaders.get(group, NOBODY)
+
+    def learn(self, group: PartitionId, leader: Leader) -> bool:
+        """Takes notice; False if it is no news."""
+        known = self._leaders.get(group, NOBODY)
+        older = leader.term < known.term
+        if older or (leader.term == known.term and known.node is not None) or leader == known:
+            return False
+        self._leaders[group] = leader
+        if leader.node is not None:
+            waiting = self._waiting.pop(group, None)
+            if waiting is not None:
+                waiting.set()
+        return True
+
+    def lost(self, group: PartitionId, leader: NodeId, term: Term) -> None:
+        """A node says, in a term, that it does not lead, or fell silent: nobody is known to."""
+        known = self._leaders.get(group, NOBODY)
+        if known.node == leader and known.term <= term:
+            self._leaders[group] = Leader(None, known.term)
+
+    def forget(self, group: PartitionId) -> None:
+        """The group is gone."""
+        self._leaders.pop(group, None)
+        waiting = self._waiting.pop(group, None)
+        if waiting is not None:
+            waiting.set()
+
+    async def named(self, group: PartitionId) -> None:
+        """Returns when a leader is known, or the group is gone."""
+        while self.of(group).node is None:
+            event = self._waiting.setdefault(group, trio.Event())
+            await event.wait()
+            if group not in self._leaders:
+                return

@@ -1,0 +1,135 @@
+"""What one replica has its log and journal do, in the order in which consensus asked for it.
+
+Rules (`raft.ready`): a term and a vote are durable before the entries that came with them; what is
+taken back is taken back before anything is appended in its place. Where nothing is to be waited
+for, entries are staged at once and touch no queue. One task works while there is work, and none
+otherwise. What fails ends the log for good: its replica leads no more and acknowledges no more.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import msgspec
+import trio
+
+from appliance.errors import KeyProviderError, StorageError, StorageFull
+from appliance.limits import FULL_DISK_RETRY_S
+from appliance.ports import HardState, NodeStorage, PartitionLog
+from appliance.types import Entry, Index, PartitionId
+
+
+class _Truncate(msgspec.Struct, frozen=True, gc=False):
+    last_kept: Index
+
+
+class _Append(msgspec.Struct, frozen=True, gc=False):
+    entries: Sequence[Entry]
+
+
+class Reports(msgspec.Struct, frozen=True):
+    """Whom to tell what has become durable, that there is no space, and that nothing more will."""
+
+    saved: Callable[[HardState], None]
+    durable: Callable[[Index], None]
+    full: Callable[[], None]
+    failed: Callable[[], None]
+    idle: Callable[[], None]
+
+
+class LogWriter:
+    """One replica's writes."""
+
+    def __init__(
+        self,
+        partition: PartitionId,
+        log: PartitionLog,
+        storage: NodeStorage,
+        nursery: trio.Nursery,
+        reports: Reports,
+    ) -> None:
+        """Works in `nursery`; reports on the event loop."""
+        self._partition = partition
+        self._log = log
+        self._storage = storage
+        self._nursery = nursery
+        self._reports = reports
+        self._queue: deque[HardState | _Truncate | _Append] = deque()
+        self._unflushed = False
+        self.busy = False
+        self.failed = False
+        self.full = False
+        """There is no space: what is staged waits for it, and nothing more is to be."""
+        self.closing = False
+        """What finds no space now is given up."""
+
+    def save(self, state: HardState) -> None:
+        """Has a term and a vote made durable before what comes after it."""
+        self._queue.append(state)
+        self._work()
+
+    def truncate(self, last_kept: Index) -> None:
+        """Has all entries after an index taken back."""
+        self._queue.append(_Truncate(last_kept))
+        self._work()
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Has entries written; raises StorageError if the log takes nothing more."""
+        if self.failed:
+            raise StorageError("the log has failed")
+        if self._queue:
+            self._queue.append(_Append(entries))
+            return
+        self._log.append(entries)
+        self._unflushed = True
+        self._work()
+
+    def _work(self) -> None:
+        if not self.busy and not self.failed:
+            self.busy = True
+            self._nursery.start_soon(self._run)
+
+    async def _run(self) -> None:
+        try:
+            while (self._queue or self._unflushed) and not self.failed:
+                try:
+                    await self._step()
+                    self.full = False
+                except StorageFull:
+                    self.full = True
+                    self._reports.full()
+                    if self.closing:
+                        raise
+                    await trio.sleep(FULL_DISK_RETRY_S)
+        except (StorageError, KeyProviderError):
+            self.end()
+            self._reports.failed()
+        finally:
+            self.busy = False
+            self._reports.idle()
+
+    async def _step(self) -> None:
+        if self._unflushed:
+            self._unflushed = False
+            try:
+                await self._log.flush(self._reports.durable)
+            except StorageFull:
+                self._unflushed = True
+                raise
+            return
+        match self._queue[0]:
+            case HardState() as state:
+                await self._storage.save_hard_state(self._partition, state)
+                self._queue.popleft()
+                self._reports.saved(state)
+            case _Truncate(last_kept):
+                await self._log.truncate(last_kept)
+                self._queue.popleft()
+            case _Append(entries):
+                self._log.append(entries)
+                self._queue.popleft()
+                self._unflushed = True
+
+    def end(self) -> None:
+        """Takes nothing more; what waits is not written."""
+        self.failed = True
+        self._queue.clear()

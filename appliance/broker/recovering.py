@@ -1,0 +1,61 @@
+"""What consensus must know of a log that was opened: its terms, and the members it names.
+
+Rules: the newest configuration of the log is in force, decided or not (Raft paper, section 6); a
+log that names none has the members that it was made with. The headers of the log are read for it,
+unless the catalogue says that this node is the only member there is.
+"""
+
+from appliance.broker.peer_codec import configuration_in
+from appliance.limits import MIB
+from appliance.ports import HardState, PartitionLog
+from appliance.raft.configuration import Configuration, Placed
+from appliance.raft.ready import Recovered
+from appliance.types import EntryKind, Index, Position, Term
+
+SCAN_SLICE_BYTES = 8 * MIB
+
+
+async def recover(
+    log: PartitionLog, state: HardState, genesis: Configuration, *, scan: bool
+) -> Recovered:
+    """The start of a core. Raises DamageDetected, KeyProviderError."""
+    placed = [Placed(Index(0), genesis)]
+    index = log.first_index
+    while scan and index <= log.last.index:
+        entries = await log.entries(index, log.last.index, SCAN_SLICE_BYTES)
+        for entry in entries:
+            if entry.header.kind is EntryKind.CONFIGURATION:
+                found = configuration_in(entry)
+                if found is not None:
+                    placed.append(Placed(entry.header.index, found))
+        index = Index(entries[-1].header.index + 1)
+    base_index = Index(log.first_index - 1)
+    base = Position(log.term_at(base_index) or Term(0), base_index)
+    return Recovered(
+        state=state,
+        last=log.last,
+        base=base,
+        terms=tuple(_terms(log)),
+        configurations=tuple(placed),
+        snapshot=base,
+    )
+
+
+def _terms(log: PartitionLog) -> list[Position]:
+    """Where each term of the log begins."""
+    found: list[Position] = []
+    first, last = log.first_index, log.last.index
+    while first <= last:
+        term = log.term_at(first)
+        if term is None:
+            break
+        found.append(Position(term, first))
+        low, high = first, last
+        while low < high:
+            middle = Index((low + high + 1) // 2)
+            if log.term_at(middle) == term:
+                low = middle
+            else:
+                high = Index(middle - 1)
+        first = Index(low + 1)
+    return found
