@@ -29,11 +29,13 @@ from appliance.wire.requests import (
     CreatePartitions,
     CreateTopics,
     DeleteAcls,
+    DeleteGroups,
     DeleteRecords,
     DeleteTopics,
     DescribeAcls,
     DescribeCluster,
     DescribeConfigs,
+    DescribeGroups,
     DescribeKeys,
     DescribeLogDirs,
     DescribeNodes,
@@ -52,6 +54,7 @@ from appliance.wire.requests import (
     JoinGroup,
     LeadPartition,
     LeaveGroup,
+    ListGroups,
     ListOffsets,
     Metadata,
     MovePartition,
@@ -187,6 +190,18 @@ def _in_group(*items: Items) -> CatalogueEntry:
         ErrorCode.COORDINATOR_NOT_AVAILABLE,
         needs=(_need(Action.READ, ResourceKind.GROUP, narrowing.group_of),),
         items=items,
+    )
+
+
+def _on_groups(action: Action) -> CatalogueEntry:
+    """A row for a request that names groups, each judged by itself."""
+    return CatalogueEntry(
+        EntryKind.NAMED,
+        ErrorCode.GROUP_AUTHORIZATION_FAILED,
+        ErrorCode.COORDINATOR_NOT_AVAILABLE,
+        items=(
+            _each(action, ResourceKind.GROUP, narrowing.named_groups, narrowing.keep_named_groups),
+        ),
     )
 
 
@@ -370,6 +385,13 @@ CATALOGUE: Final[Mapping[type[Request], CatalogueEntry]] = MappingProxyType({
             ),
         ),
     ),
+    ListGroups: CatalogueEntry(
+        EntryKind.LISTED,
+        ErrorCode.GROUP_AUTHORIZATION_FAILED,
+        ErrorCode.COORDINATOR_NOT_AVAILABLE,
+    ),
+    DescribeGroups: _on_groups(Action.DESCRIBE),
+    DeleteGroups: _on_groups(Action.DELETE),
     OffsetForLeaderEpoch: _on_topics(Action.DESCRIBE, ErrorCode.NOT_LEADER_OR_FOLLOWER),
     CreatePartitions: _on_topics(Action.ALTER, ErrorCode.NOT_CONTROLLER),
     DescribeProducers: _on_topics(Action.READ, ErrorCode.NOT_LEADER_OR_FOLLOWER),

@@ -15,8 +15,10 @@ from appliance.wire.requests import (
     AlterConfigs,
     CreatePartitions,
     CreateTopics,
+    DeleteGroups,
     DeleteTopics,
     DescribeConfigs,
+    DescribeGroups,
     DescribeKeys,
     DescribeProducers,
     DescribeTopicPartitions,
@@ -221,6 +223,18 @@ def transaction_keys(request: FindCoordinator) -> Collection[str]:
 def keep_keys(request: FindCoordinator, granted: Collection[str]) -> FindCoordinator:
     """The request with the granted keys only."""
     return replace(request, keys=tuple(k for k in request.keys if k in granted))
+
+
+def named_groups(request: DescribeGroups | DeleteGroups) -> Collection[str]:
+    """The groups that are named."""
+    return request.groups
+
+
+def keep_named_groups(
+    request: DescribeGroups | DeleteGroups, granted: Collection[str]
+) -> DescribeGroups | DeleteGroups:
+    """The request with the granted groups only."""
+    return replace(request, groups=tuple(g for g in request.groups if g in granted))
 
 
 def fetched_groups(request: OffsetFetch) -> list[str]:

@@ -13,10 +13,12 @@ import trio
 
 from appliance.broker.commands import CommandLog
 from appliance.broker.foundation import GROUPS_LOG, Foundation
+from appliance.coordination.group import Group
 from appliance.coordination.group_messages import (
     Answer,
     Claim,
     CommitOffsets,
+    DropGroup,
     ForgetTopic,
     GroupCommand,
     Join,
@@ -27,6 +29,7 @@ from appliance.coordination.group_messages import (
     Synced,
     Ticket,
 )
+from appliance.coordination.group_states import GroupState
 from appliance.coordination.group_store import GroupStore, Place
 from appliance.coordination.groups import Groups
 from appliance.errors import ErrorCode, RequestError
@@ -197,6 +200,29 @@ class Coordinator:
     def topics_with_offsets(self) -> frozenset[TopicId]:
         """Every topic of which some group has an offset."""
         return self._store.topics()
+
+    # --- administration ---
+
+    def group_names(self) -> tuple[GroupName, ...]:
+        """Every group of which anything is known, sorted; none where another node coordinates."""
+        return self._leading().names() if self.leads else ()
+
+    def look_at(self, name: GroupName) -> tuple[GroupState, str, Group | None]:
+        """A group's state, its protocol type, and the group itself if it has members."""
+        return self._leading().look_at(name)
+
+    def check_deletable(self, name: GroupName) -> None:
+        """Raises RequestError: GROUP_ID_NOT_FOUND, or NON_EMPTY_GROUP for one with members."""
+        state = self._leading().state_of(name)
+        if state is GroupState.DEAD:
+            raise RequestError(ErrorCode.GROUP_ID_NOT_FOUND, "there is no such group")
+        if state is not GroupState.EMPTY:
+            raise RequestError(ErrorCode.NON_EMPTY_GROUP, "the group has members")
+
+    async def delete_group(self, name: GroupName) -> None:
+        """Drops a group without members, and its offsets; raises RequestError."""
+        self.check_deletable(name)
+        await self._commands().execute(DropGroup(name))
 
     # --- parking ---
 

@@ -48,6 +48,11 @@ from appliance.broker.handlers.describe_topic_partitions import DescribeTopicPar
 from appliance.broker.handlers.elect_leaders import ElectLeadersHandler
 from appliance.broker.handlers.fetch import FetchHandler
 from appliance.broker.handlers.find_coordinator import FindCoordinatorHandler
+from appliance.broker.handlers.group_admin import (
+    DeleteGroupsHandler,
+    DescribeGroupsHandler,
+    ListGroupsHandler,
+)
 from appliance.broker.handlers.heartbeat import HeartbeatHandler
 from appliance.broker.handlers.init_producer_id import InitProducerIdHandler
 from appliance.broker.handlers.join_group import JoinGroupHandler
@@ -348,7 +353,7 @@ class BrokerNode:
         self._auditors.append(auditor)
         dispatcher = Dispatcher(gate, auditor, forwarding=self._forwarding)
         self._register_data(dispatcher, auditor)
-        self._register_groups(dispatcher)
+        self._register_groups(dispatcher, auditor)
         self._register_administration(dispatcher, auditor)
         self._register_keys(dispatcher, auditor)
         dispatcher.check_complete()
@@ -405,9 +410,12 @@ class BrokerNode:
         operator = Operator(self._foundation, catalogue, topics, placement)
         register_operator(dispatcher, operator, auditor)
 
-    def _register_groups(self, dispatcher: Dispatcher) -> None:
+    def _register_groups(self, dispatcher: Dispatcher, auditor: Auditor) -> None:
         coordinator, judge = self._coordinator, dispatcher.judge
         clock = self._foundation.clock
+        dispatcher.register(ListGroupsHandler(coordinator))
+        dispatcher.register(DescribeGroupsHandler(coordinator))
+        dispatcher.register(DeleteGroupsHandler(coordinator, auditor))
         dispatcher.register(JoinGroupHandler(coordinator, judge))
         dispatcher.register(SyncGroupHandler(coordinator, judge))
         dispatcher.register(HeartbeatHandler(coordinator))

@@ -26,6 +26,8 @@ class Member(msgspec.Struct):
     joining: Ticket | None = None
     syncing: Ticket | None = None
     assignment: bytes = b""
+    client_id: str = ""
+    client_host: str = ""
 
     @property
     def is_parked(self) -> bool:

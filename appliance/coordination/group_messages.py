@@ -41,6 +41,9 @@ class Join(msgspec.Struct, frozen=True):
     protocol_type: str
     protocols: Protocols
     requires_member_id: bool = False
+    client_id: str = ""
+    client_host: str = ""
+    """What the member's process calls itself, and where it is: for people who look at the group."""
 
 
 class JoinedPeer(msgspec.Struct, frozen=True):
@@ -125,13 +128,19 @@ class ForgetGroup(Command, frozen=True, tag="forget-group/1"):
     group: GroupName
 
 
+class DropGroup(Command, frozen=True, tag="drop-group/1"):
+    """Drops all that is known of a group, its offsets too."""
+
+    group: GroupName
+
+
 class ForgetTopic(Command, frozen=True, tag="forget-topic/1"):
     """Drops every group's offsets of a deleted topic."""
 
     topic: TopicId
 
 
-GroupCommand = Union[BeginGeneration, CommitOffsets, ForgetGroup, ForgetTopic]
+GroupCommand = Union[BeginGeneration, CommitOffsets, DropGroup, ForgetGroup, ForgetTopic]
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ import msgspec
 from appliance.coordination.group_messages import (
     BeginGeneration,
     CommitOffsets,
+    DropGroup,
     ForgetGroup,
     ForgetTopic,
     GroupCommand,
@@ -78,6 +79,8 @@ class GroupStore:
                 kept = self._keep(command.group)
                 for stored in command.offsets:
                     kept.offsets[stored.topic, stored.partition] = stored
+            case DropGroup():
+                self._groups.pop(command.group, None)
             case ForgetGroup():
                 if not self.offsets(command.group):
                     self._groups.pop(command.group, None)

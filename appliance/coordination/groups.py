@@ -54,6 +54,16 @@ class Groups:
             return group.state
         return GroupState.EMPTY if name in self._store else GroupState.DEAD
 
+    def names(self) -> tuple[GroupName, ...]:
+        """Every group of which anything is known, sorted."""
+        return tuple(sorted({*self._store.names(), *self._groups}))
+
+    def look_at(self, name: GroupName) -> tuple[GroupState, str, Group | None]:
+        """A group's state, its protocol type, and the group itself if it has members."""
+        group = self._groups.get(name)
+        protocol_type = group.protocol_type if group is not None else ""
+        return self.state_of(name), protocol_type or self._store.protocol_type(name), group
+
     def join(self, ticket: Ticket, join: Join, now_ms: int) -> None:
         """Takes a member in, or answers why not; the ticket is answered when all have joined."""
         error = join_fault(join)

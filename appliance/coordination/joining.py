@@ -115,6 +115,8 @@ class Joining:
             protocols=join.protocols,
             deadline_ms=now_ms + join.session_timeout_ms,
             joining=ticket,
+            client_id=join.client_id,
+            client_host=join.client_host,
         )
         group.add(member, join.protocol_type)
         if join.member == "":  # else its id is looked at already, as an expected one
@@ -189,6 +191,8 @@ class Joining:
             protocols=old.protocols,
             deadline_ms=now_ms + join.session_timeout_ms,
             assignment=old.assignment,
+            client_id=join.client_id,
+            client_host=join.client_host,
         )
         group.members = {
             (new.member if key == old.member else key): (new if key == old.member else member)

@@ -37,6 +37,8 @@ class JoinGroupHandler:
                 protocol_type=request.protocol_type,
                 protocols=tuple((each.name, each.metadata) for each in request.protocols),
                 requires_member_id=request.requires_member_id,
+                client_id=caller.client_id or "",
+                client_host=f"/{caller.address}",
             )
         )
         await self._judge.rejudge(caller, authorized)

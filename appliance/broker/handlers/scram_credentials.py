@@ -60,7 +60,7 @@ class DescribeUserScramCredentialsHandler:
         for (user, number), kept in sorted(self._catalogue.state.credentials.held.items()):
             found.setdefault(user, []).append(ScramInfo(number, kept.iterations))
         asked = authorized.request.users
-        times = Counter(asked or found)
+        times = Counter(asked or list(found))
         users = []
         for name in times:
             if times[name] > 1:

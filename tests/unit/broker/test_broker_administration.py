@@ -10,26 +10,36 @@ from appliance.wire.requests import (
     Acl,
     AclFilter,
     AlterConfigs,
+    AlterUserScramCredentials,
     AskedSettings,
+    CommitPartition,
+    CommitTopic,
     CreateAcls,
     CreatePartitions,
     Cursor,
     DeleteAcls,
+    DeleteGroups,
     DescribeAcls,
     DescribeCluster,
     DescribeConfigs,
+    DescribeGroups,
     DescribeLogDirs,
     DescribeProducers,
     DescribeQuorum,
     DescribeTopicPartitions,
+    DescribeUserScramCredentials,
     ElectLeaders,
     EpochPartition,
     EpochTopic,
     FeatureUpdate,
     IncrementalAlterConfigs,
+    ListGroups,
     MorePartitions,
     NamedPartitions,
+    OffsetCommit,
     OffsetForLeaderEpoch,
+    ScramDeletion,
+    ScramUpsertion,
     SettingOperation,
     SettingSource,
     SettingsToChange,
@@ -296,5 +306,76 @@ def test_a_right_over_the_cluster_alone_does_not_reach_the_policy(world, run):
             (refused,) = (await broker.ask("operator", CreateAcls((rule,)))).results
             assert refused.error is ErrorCode.CLUSTER_AUTHORIZATION_FAILED
             assert broker.node.policies.policy() == (1, policy)
+
+    run(main)
+
+
+def test_groups_are_listed_described_and_deleted_by_whom_they_concern(world, run):
+    async def main():
+        async with world.running() as broker:
+            await broker.create()
+            for group in ("readers", "others"):
+                commit = (CommitTopic("orders", (CommitPartition(0, 7),)),)
+                await broker.ask("admin", OffsetCommit(group, -1, "", commit))
+            everything = await broker.ask("admin", ListGroups())
+            assert [(g.group, g.state) for g in everything.groups] == [
+                ("others", "Empty"),
+                ("readers", "Empty"),
+            ]
+            mine = await broker.ask("reader", ListGroups())
+            assert [g.group for g in mine.groups] == ["readers"]
+            assert (await broker.ask("admin", ListGroups(("Stable",)))).groups == ()
+            assert (await broker.ask("nobody", ListGroups())).groups == ()
+            asked = DescribeGroups(("readers", "absent", "others"), operations=True)
+            told = (await broker.ask("reader", asked)).groups
+            assert [each.error for each in told] == [
+                ErrorCode.NONE,
+                ErrorCode.GROUP_AUTHORIZATION_FAILED,
+                ErrorCode.GROUP_AUTHORIZATION_FAILED,
+            ]
+            assert told[0].operations == (1 << 3) | (1 << 8)
+            gone = await broker.ask("admin", DeleteGroups(("readers", "readers", "absent")))
+            assert [each.error for each in gone.groups] == [
+                ErrorCode.NONE,
+                ErrorCode.GROUP_ID_NOT_FOUND,
+                ErrorCode.GROUP_ID_NOT_FOUND,
+            ]
+            assert [g.group for g in (await broker.ask("admin", ListGroups())).groups] == ["others"]
+
+    run(main)
+
+
+def test_a_credential_is_set_told_of_and_removed_and_survives_a_restart(world, run):
+    async def main():
+        disk = world.Disk()
+        good = ScramUpsertion("alice", 1, 4096, b"salt", b"x" * 32)
+        async with world.running(disk) as broker:
+            changes = (
+                good,
+                replace(good, name="bob", iterations=1),
+                replace(good, name="carol", iterations=1 << 30),
+                replace(good, name="dave", mechanism=2),
+                replace(good, name="e f"),
+                replace(good, name="frank", salt=b""),
+                replace(good, name="grace", mechanism=9),
+            )
+            asked = AlterUserScramCredentials((ScramDeletion("absent", 1),), changes)
+            told = (await broker.ask("admin", asked)).users
+            codes = {each.name: each.error for each in told}
+            assert codes.pop("alice") is ErrorCode.NONE
+            assert codes.pop("absent") is ErrorCode.RESOURCE_NOT_FOUND
+            assert codes.pop("grace") is ErrorCode.UNSUPPORTED_SASL_MECHANISM
+            assert set(codes.values()) == {ErrorCode.UNACCEPTABLE_CREDENTIAL}
+            refused = (await broker.ask("reader", asked)).users
+            assert {e.error for e in refused} == {ErrorCode.CLUSTER_AUTHORIZATION_FAILED}
+            assert "xxxx" not in repr(asked) + repr(broker.sink.events)
+        async with world.running(disk) as broker:
+            kept = broker.node.policies.scram_credential("alice", "SCRAM-SHA-256")
+            assert kept.iterations == 4096
+            (user,) = (await broker.ask("admin", DescribeUserScramCredentials(None))).users
+            assert [(c.mechanism, c.iterations) for c in user.credentials] == [(1, 4096)]
+            gone = AlterUserScramCredentials((ScramDeletion("alice", 1),), ())
+            await broker.ask("admin", gone)
+            assert broker.node.policies.scram_credential("alice", "SCRAM-SHA-256") is None
 
     run(main)
