@@ -77,6 +77,7 @@ class Checkers:
         self._terms: dict[int, int] = {}
         self._entries: dict[tuple[int, int], tuple[object, int]] = {}
         self._committed: dict[int, tuple[int, object]] = {}
+        self._decided: dict[int, int] = {}
         self._last_committed = (0, 0)
         self._floor = 0
         self._acknowledged: dict[int, object] = {}
@@ -163,6 +164,14 @@ class Checkers:
         if index > self._last_committed[1]:
             self._last_committed = (term, index)
 
+    def decided(self, node: int, index: int, term: int, *, leads: bool) -> None:
+        """A member takes an entry for committed: a leader of its own accord, others by its word."""
+        known = self._decided.setdefault(index, term) if leads else self._decided.get(index)
+        if known != term:
+            raise Violation(
+                "state-machine-safety", f"{node} takes {term}:{index} for committed, not {known}"
+            )
+
     def applied(self, node: int, index: int, term: int, value: object) -> None:
         """A member applied an entry."""
         self.reached["state-machine-safety"] += 1
@@ -172,16 +181,18 @@ class Checkers:
                 "state-machine-safety", f"{node} applies {(term, value)} at {index}, not {known}"
             )
 
-    def attested(self, node: int, term: int, index: int, durable: tuple[int, int]) -> None:
+    def attested(self, node: int, term: int, index: int, journal_term: int, *, held: bool) -> None:
         """A member told the leader of a term that it holds everything up to an index.
 
-        `durable` is the term of its journal and the last index of its disk.
+        `journal_term` is durable, and `held` says whether its disk holds that entry.
         """
         if not index:
             return
         self.reached["promises-durable"] += 1
-        if durable[0] < term or durable[1] < index:
-            raise Violation("promises-durable", f"{node} attests {term}:{index} on {durable}")
+        if journal_term < term or not held:
+            raise Violation(
+                "promises-durable", f"{node} attests {index} in {term}: {journal_term=} {held=}"
+            )
         known_term, known = self._matched.get(node, (0, 0))
         if term > known_term or index > known:
             self._matched[node] = (term, max(index, known if term == known_term else 0))

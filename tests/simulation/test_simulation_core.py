@@ -49,11 +49,12 @@ def test_there_are_deliberate_bugs_and_each_still_applies(tmp_path: Path) -> Non
     (tmp_path / "appliance").symlink_to(ROOT / "appliance")
     for name in (*names(), CANARY):
         patch = (PATCHES / f"{name}.patch").read_text()
+        source = ""
         for line in patch.splitlines():
             if line.startswith("--- a/"):
                 source = (tmp_path / line[6:]).read_text()
-        removed = [line[1:] for line in patch.splitlines() if line[:1] == "-" and line[:3] != "---"]
-        assert all(line in source for line in removed), name
+            elif line[:1] == "-":
+                assert line[1:] in source, name
 
 
 @pytest.mark.parametrize("name", [CANARY, "follower-skips-fsync", "vote-before-durable"])

@@ -68,6 +68,8 @@ class Member:
         self.base = self.disk.base
         self.writes: deque[tuple[Write, Position | None]] = deque()
         self.committed = self.applied
+        self.led = 0
+        """The last term that this life has led."""
         self.proposals.clear()
         self.reads.clear()
         trace = Trace(self.world.say) if self.world.lines is not None else None
@@ -186,12 +188,15 @@ class Member:
             hard = self.disk.hard
             self.group.checkers.votes(self.node, message.term, message.to, (hard.term, hard.vote))
         elif isinstance(message, AppendReply) and message.conflict is None:
-            durable = (self.disk.hard.term, self.disk.last_index)
-            self.group.checkers.attested(self.node, message.term, message.match, durable)
+            held = self.disk.holds(message.match, self.core.term_at(message.match) or 0)
+            self.group.checkers.attested(
+                self.node, message.term, message.match, self.disk.hard.term, held=held
+            )
 
     def _leads(self, term: Term) -> None:
         if self.core.role is not Role.LEADER or self.core.term != term:
             return
+        self.led = term
         checkers = self.group.checkers
         index = checkers.last_committed
         hard = self.disk.hard
@@ -298,8 +303,11 @@ class Member:
     # --- committed ------------------------------------------------------------------------------
 
     def _commit(self, commit: Index) -> None:
+        leads = self.core.term == self.led
+        for index in range(max(self.committed, self.base.index) + 1, commit + 1):
+            self.group.checkers.decided(self.node, index, self._term_at(index), leads=leads)
         self.committed = commit
-        if self.core.role is Role.LEADER:
+        if leads:
             term = self.core.term_at(commit)
             members = self.group.members
             quorum = is_quorum(

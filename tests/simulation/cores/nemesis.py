@@ -152,6 +152,16 @@ class Nemesis:
         pairs = [(a, b) for a in nodes for b in nodes if (a in side) != (b in side)]
         self._world.after(dice.random() * 4, partial(self._cut, pairs, dice.choice((60, 300, 900))))
         self._world.after(5, partial(self._rise, [n for n in nodes if n not in side]))
+        if dice.random() < 0.4:
+            self._world.after(6 + dice.random() * 12, self._stumble)
+
+    def _stumble(self) -> None:
+        """Somebody is down and up again before anybody notices, and must remember its vote."""
+        member = self._some()
+        if member.up:
+            self._world.faults["crashes"] += 1
+            member.crash()
+            self._world.after(self._world.random.random() * 5, partial(self._up, member))
 
     def _rise(self, nodes: list[int]) -> None:
         for node in nodes:

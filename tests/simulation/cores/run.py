@@ -82,6 +82,8 @@ def _calm(world: World, group: Group) -> None:
             asked = leader is not None and leader.core.settled and leader.propose(-1)
         elif group.converged():
             break
+    if not asked:
+        raise Violation("liveness", "no leader takes a write at the end")
     group.ended()
     before = group.leadership()
     group.deafen_one()
