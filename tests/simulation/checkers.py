@@ -74,6 +74,7 @@ class Checkers:
         self.reached: Counter[str] = Counter()
         self._leaders: dict[int, tuple[int, int]] = {}
         self._votes: dict[tuple[int, int], int] = {}
+        self._heard: dict[tuple[int, int], set[int]] = {}
         self._terms: dict[int, int] = {}
         self._entries: dict[tuple[int, int], tuple[object, int]] = {}
         self._committed: dict[int, tuple[int, object]] = {}
@@ -91,7 +92,8 @@ class Checkers:
         """A (node, life) began to lead a term; `there` is its term at the last index committed."""
         node = leader[0]
         self.reached["elected-by-quorum"] += 1
-        if not is_quorum(members, lambda voter: self._votes.get((voter, term)) == node):
+        heard = self._heard.get((node, term), set()) | {node}
+        if not is_quorum(members, lambda voter: voter in heard):
             raise Violation("elected-by-quorum", f"{node} leads {term} in {members} by too few")
         self.reached["election-safety"] += 1
         first = self._leaders.setdefault(term, leader)
@@ -129,6 +131,10 @@ class Checkers:
             raise Violation(
                 "one-vote-a-term", f"{voter}'s vote in {term} left before it was durable: {durable}"
             )
+
+    def vote_heard(self, candidate: int, term: int, voter: int) -> None:
+        """A vote has arrived at a candidate."""
+        self._heard.setdefault((candidate, term), set()).add(voter)
 
     def term_saved(self, node: int, term: int) -> None:
         """A member's journal holds a term."""

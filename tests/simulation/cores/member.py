@@ -130,6 +130,8 @@ class Member:
             self._step(*parcel)
 
     def _step(self, message: Message, records: tuple[Record, ...]) -> None:
+        if isinstance(message, VoteReply) and message.granted:
+            self.group.checkers.vote_heard(self.node, message.term, message.sender)
         self._parcels = records
         self._parcel_first = message.previous.index + 1 if isinstance(message, Append) else 0
         self.core.step(message)  # type: ignore[arg-type]
