@@ -128,9 +128,9 @@ def settings_of_nodes() -> list[str]:
 MADE = """Made from the declarations by `python tests/unit/kafka/kafka_documentation.py`;
 a test holds the two equal."""
 
-ADVERTISED = """What is not served is not advertised, with Kafka 4's own exception: Produce from version 0,
-because clients built on librdkafka switch their codecs off otherwise (KAFKA-18659). Versions 0 to 2
-are refused."""
+ADVERTISED = """What is not served is not advertised, with Kafka 4's own exception: Produce from
+version 0, because clients built on librdkafka switch their codecs off otherwise (KAFKA-18659).
+Versions 0 to 2 are refused."""
 
 
 def page() -> str:
