@@ -113,8 +113,13 @@ def test_a_node_that_waits_sealed_stops_as_any_other(stopped):
 
 
 def test_the_quickstart_says_that_its_key_server_ended_and_goes_on(fresh):
+    """First it answers nothing any more, then it is gone; neither holds up what is written."""
     fresh.start()
-    os.kill(int((fresh.directory / "openbao" / "pid").read_text()), signal.SIGKILL)
+    _produce(fresh, TOPIC, b"with\n")
+    server = int((fresh.directory / "openbao" / "pid").read_text())
+    os.kill(server, signal.SIGSTOP)
+    _produce(fresh, TOPIC, b"stalled\n")
+    os.kill(server, signal.SIGKILL)
     fresh.program.says("OpenBao ended by signal 9", fresh.program.errors)
-    _produce(fresh, TOPIC, b"on\n")
-    assert _consume(fresh, TOPIC) == b"on\n"
+    _produce(fresh, TOPIC, b"gone\n")
+    assert _consume(fresh, TOPIC) == b"with\nstalled\ngone\n"
