@@ -15,6 +15,7 @@ import typer
 
 from appliance.client import profile as profiles
 from appliance.client.connection import Disconnected
+from appliance.client.patience import Patience
 from appliance.client.secure import connector
 from appliance.client.session import Session, open_session
 from appliance.errors import (
@@ -86,5 +87,12 @@ def explain(error: ApplianceError) -> str:
 async def _with_session(profile_file: Path | None, action: Action) -> None:
     """Opens the session that the action needs, and closes it."""
     profile = profiles.find(profile_file, os.environ)
-    async with open_session(connector(profile), profile.bootstrap) as session:
+    patience = Patience(tell=_still_trying)
+    async with open_session(connector(profile), profile.bootstrap, patience) as session:
         await action(session)
+
+
+def _still_trying(failure: ApplianceError) -> None:
+    """What a person who waits would otherwise not know."""
+    if sys.stderr.isatty():
+        print(f"memorystreamer: {explain(failure)} Trying again ...", file=sys.stderr)

@@ -68,7 +68,9 @@ def produce(
     async def action(session: Session) -> None:
         with ExitStack() as shown:
             tally = Tally("sent")
-            if sys.stderr.isatty():
+            if sys.stdin.isatty():
+                print("a line is a record; Ctrl-D ends", file=sys.stderr)
+            elif sys.stderr.isatty():
                 shown.enter_context(Live(tally, console=Console(stderr=True)))
             async with open_publisher(session, settings) as publisher:
                 async for lines in read_lines(STDIN, MAX_RECORD_BYTES):

@@ -1,6 +1,7 @@
 """What is worth trying again, how soon, and until when."""
 
 import secrets
+from collections.abc import Callable
 
 import msgspec
 import trio
@@ -37,12 +38,20 @@ def is_retriable(failure: ApplianceError) -> bool:
     return isinstance(failure, Disconnected)
 
 
+def _say_nothing(failure: ApplianceError) -> None:
+    """For callers without a person who waits."""
+
+
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
-    """How long to go on trying; waits double from the first to the longest."""
+    """How long to go on trying; waits double from the first to the longest.
+
+    `tell` hears once in an operation that it takes longer, and why.
+    """
 
     total_s: float = 30.0
     first_wait_s: float = 0.05
     longest_wait_s: float = 1.0
+    tell: Callable[[ApplianceError], None] = _say_nothing
 
 
 class Backoff:
@@ -52,11 +61,15 @@ class Backoff:
         """Starts the operation's time."""
         self._patience = patience
         self._next_s = patience.first_wait_s
+        self._told = False
         self._deadline = trio.current_time() + patience.total_s
 
     async def wait(self, failure: ApplianceError) -> None:
         """Waits before the next try; raises `failure` if it is final or time is up."""
         if not is_retriable(failure) or trio.current_time() + self._next_s > self._deadline:
             raise failure
+        if self._next_s >= self._patience.longest_wait_s and not self._told:
+            self._told = True
+            self._patience.tell(failure)
         await trio.sleep(self._next_s * (0.5 + secrets.randbelow(1000) / 2000))
         self._next_s = min(self._next_s * 2, self._patience.longest_wait_s)
