@@ -170,6 +170,8 @@ SYNC_ALL_PAUSE_S = 30
 """Without such calls, after one that took longer than SLOW_SYNC_ALL_S: it waited for others."""
 MAX_READS_AT_ONCE = 16
 
+MAX_COMPACTED_KEYS = 250_000
+"""Different keys that one pass of compaction notes; about 40 MB."""
 HOUSEKEEPING_S = 300
 """Between looks at a partition's retention (Kafka's log.retention.check.interval.ms)."""
 

@@ -333,6 +333,24 @@ class PartitionLog(Protocol):
         """
         ...
 
+    @property
+    def compacted(self) -> Offset:
+        """Where the last pass of compaction ended; 0 if there was none."""
+        ...
+
+    async def rewrite(self, first_index: Index, change: Callable[[Entry, bool], Entry]) -> None:
+        """Puts what `change` gives in place of each entry of the closed file that begins there.
+
+        `change` is told whether an entry is the last of its file, runs in a thread, and keeps
+        index, term and offsets. Any crash leaves the old file or the new one. A file that has gone
+        meanwhile is left gone. Raises DamageDetected, StorageError.
+        """
+        ...
+
+    async def end_compaction(self, end: Offset) -> None:
+        """Remembers durably where a pass of compaction ended."""
+        ...
+
     def segments(self) -> tuple[SegmentInfo, ...]:
         """The files of the log, oldest first, as far as they are durable."""
         ...

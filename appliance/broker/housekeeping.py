@@ -1,4 +1,4 @@
-"""Keeping the partitions that this node leads within their retention, now and then.
+"""Keeping the partitions of this node within their retention, now and then.
 
 Rules: a pass looks at one partition after the other and lets others run in between; what fails for
 one is said and does not hold up the next. What a pass decides is proposed to the partition's group,
@@ -50,7 +50,9 @@ class Housekeeper:
             live = self._topics.find(name)
             for index in range(len(live.partitions) if live is not None else 0):
                 try:
-                    partition = await self._topics.partition(name, PartitionIndex(index))
+                    partition = live.partitions[index] if live is not None else None
+                    if partition is None:
+                        partition = await self._topics.partition(name, PartitionIndex(index))
                     if live is not None:
                         await partition.keep_house(live.settings, self._clock.now_ms())
                 except RequestError as error:

@@ -11,6 +11,7 @@ from typing import Final
 
 import trio
 
+from appliance.broker.cleaning import clean
 from appliance.broker.partition_commands import SetLogStart, decode, encode
 from appliance.broker.producers import Producer, ProducerTable
 from appliance.broker.replica import Replica
@@ -265,11 +266,23 @@ class Partition:
         if errors[0] is not ErrorCode.NONE:
             raise RequestError(errors[0], "the command could not be made durable")
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether this is the group's only replica."""
+        return len(self._replica.configuration.members) == 1
+
     async def free(self) -> None:
-        """Removes files below where the log begins; raises StorageError."""
+        """Removes files below where the log begins; raises StorageError.
+
+        Where there are other replicas the entries stay, and only readers do not see them any more:
+        one that lags, or joins, can be served by entries alone.
+        """
         log, state = self._replica.log, self._state
-        if state.log_start > log.start_offset and not self._deleted:
-            await log.raise_start(state.log_start, applied=state.log_start_index)
+        if self._deleted or state.log_start <= log.start_offset:
+            return
+        applied = min(state.log_start_index, self._replica.applied)
+        await log.raise_start(state.log_start, applied=applied if self.is_alone else Index(0))
+        self._replica.forget_removed()
 
     def limit_segments(self, settings: TopicSettings) -> None:
         """Has files end as the topic's settings ask."""
@@ -278,13 +291,27 @@ class Partition:
         )
 
     async def keep_house(self, settings: TopicSettings, now_ms: TimestampMs) -> None:
-        """Ends and lets go of files as the topic's settings ask.
+        """Ends, lets go of and compacts files as the topic's settings ask.
 
+        Where the log begins is for the leader to propose; the rest each replica does for itself.
         Raises RequestError, StorageError.
         """
         self.limit_segments(settings)
         await self.free()
-        self._replica.check_leading()
+        if settings.deletes and self._replica.serving:
+            await self._expire(settings, now_ms)
+        if settings.compacts and not self._deleted:
+            producers = self._state.producers.known()
+            await clean(
+                self._replica.log,
+                settings,
+                bound=self.high_watermark,
+                keep_headers={producer.marks[-1].base_offset for _, producer in producers},
+                drops_tombstones=self.is_alone,
+                now_ms=now_ms,
+            )
+
+    async def _expire(self, settings: TopicSettings, now_ms: TimestampMs) -> None:
         start = self.start_offset
         kept_from = new_start(
             self._replica.log.segments(),
@@ -294,7 +321,7 @@ class Partition:
             retention_ms=settings.retention_ms,
             retention_bytes=settings.retention_bytes,
         )
-        if settings.deletes and kept_from > start:
+        if kept_from > start:
             await self.set_start(kept_from)
 
     def end(self) -> None:

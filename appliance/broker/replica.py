@@ -200,6 +200,13 @@ class Replica(Generic[R]):
         """For status, and for what the cluster's operator asks of a group."""
         return self._core
 
+    def forget_removed(self) -> None:
+        """Tells consensus that the entries before the log's first one are gone."""
+        base = Index(self._log.first_index - 1)
+        term = self._log.term_at(base)
+        if term is not None and self._core.term_at(base) is not None:
+            self._core.compact(base=base, snapshot=Position(term, base))
+
     # --- time and messages ---------------------------------------------------------------------
 
     def step(self, message: PeerMessage, entries: Sequence[Entry] = ()) -> None:

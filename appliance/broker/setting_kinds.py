@@ -4,6 +4,7 @@ Rules: a setting that would be ignored is refused, with the reason, because an o
 relies on it. The documentation's tables are made from the same values.
 """
 
+import re
 from collections.abc import Callable
 from enum import StrEnum
 
@@ -12,6 +13,7 @@ import msgspec
 from appliance.wire.requests import SettingKind
 
 _LONGEST_NUMBER = 19
+_FRACTION = re.compile(r"[01](\.[0-9]{1,15})?", re.ASCII)
 
 
 class Standing(StrEnum):
@@ -62,6 +64,29 @@ def exactly(value: str) -> Callable[[str], str | None]:
 def one_of(*values: str) -> Callable[[str], str | None]:
     """One of a few words."""
     return lambda given: None if given in values else f"must be one of {', '.join(values)}"
+
+
+def words(*known: str) -> Callable[[str], str | None]:
+    """Some of a few words, each at most once, with commas between them."""
+
+    def fault(given: str) -> str | None:
+        parts = [part.strip() for part in given.split(",")]
+        if set(parts) <= set(known) and len(set(parts)) == len(parts):
+            return None
+        return f"must be a list of {', '.join(known)}"
+
+    return fault
+
+
+def fraction() -> Callable[[str], str | None]:
+    """A decimal number from 0 to 1."""
+
+    def fault(given: str) -> str | None:
+        if _FRACTION.fullmatch(given) and float(given) <= 1:
+            return None
+        return "must be a number from 0 to 1"
+
+    return fault
 
 
 def between(least: int, most: int) -> Callable[[str], str | None]:

@@ -9,7 +9,16 @@ from typing import Final
 
 import msgspec
 
-from appliance.broker.setting_kinds import Known, between, honoured, one_of, only, refused
+from appliance.broker.setting_kinds import (
+    Known,
+    between,
+    fraction,
+    honoured,
+    one_of,
+    only,
+    refused,
+    words,
+)
 from appliance.errors import ErrorCode, RequestError
 from appliance.limits import DEFAULT_BATCH_BYTES, KIB, MAX_BATCH_BYTES, MAX_SEGMENT_BYTES, MIB
 from appliance.wire.kafka.records import TimestampLimits
@@ -19,7 +28,8 @@ Given = Iterable[tuple[str, str | None]]
 KEY_DOMAIN: Final = "memorystreamer.key.domain"
 """Whether a topic is sealed under the cluster's key or under one of its own; fixed when made."""
 MAX_SETTINGS: Final = 64
-WEEK_MS: Final = 7 * 24 * 3600 * 1000
+DAY_MS: Final = 24 * 3600 * 1000
+WEEK_MS: Final = 7 * DAY_MS
 """Kafka's default of retention.ms and of segment.ms."""
 _MAX_MS: Final = (1 << 63) - 1
 _TIMES: Final = TimestampLimits()
@@ -44,10 +54,41 @@ class TopicSettings(msgspec.Struct, frozen=True):
     retention_ms: int
     retention_bytes: int
     deletes: bool
+    compacts: bool
+    min_dirty_ratio: float
+    min_compaction_lag_ms: int
+    delete_retention_ms: int
 
 
 TOPIC_SETTINGS: Final = (
-    only("cleanup.policy", LIST, "delete", "compaction is not served yet"),
+    honoured(
+        "cleanup.policy",
+        LIST,
+        "delete",
+        words("compact", "delete"),
+        "whether old files go, only the newest record of each key stays, or both",
+    ),
+    honoured(
+        "delete.retention.ms",
+        LONG,
+        str(DAY_MS),
+        between(0, _MAX_MS),
+        "how long compaction leaves a tombstone for readers to see",
+    ),
+    honoured(
+        "min.cleanable.dirty.ratio",
+        SettingKind.DOUBLE,
+        "0.5",
+        fraction(),
+        "what part of the closed files must be new before they are compacted",
+    ),
+    honoured(
+        "min.compaction.lag.ms",
+        LONG,
+        "0",
+        between(0, _MAX_MS),
+        "how old a file's newest record must be before it is compacted",
+    ),
     only("compression.type", STRING, "producer", _CODECS),
     honoured(
         "max.message.bytes",
@@ -116,7 +157,6 @@ TOPIC_SETTINGS: Final = (
     refused("compression.gzip.level", _CODECS),
     refused("compression.lz4.level", _CODECS),
     refused("compression.zstd.level", _CODECS),
-    refused("delete.retention.ms", "compaction is not served yet"),
     refused("file.delete.delay.ms", _FILES),
     refused("flush.messages", _FLUSH),
     refused("flush.ms", _FLUSH),
@@ -125,9 +165,7 @@ TOPIC_SETTINGS: Final = (
     refused("leader.replication.throttled.replicas", _THROTTLE),
     refused("local.retention.bytes", _TIERED),
     refused("local.retention.ms", _TIERED),
-    refused("max.compaction.lag.ms", "compaction is not served yet"),
-    refused("min.cleanable.dirty.ratio", "compaction is not served yet"),
-    refused("min.compaction.lag.ms", "compaction is not served yet"),
+    refused("max.compaction.lag.ms", "files are compacted by how much of them is new"),
     refused("preallocate", _FILES),
     refused("remote.log.copy.disable", _TIERED),
     refused("remote.log.delete.on.disable", _TIERED),
@@ -175,6 +213,10 @@ def meaning(kept: tuple[tuple[str, str], ...]) -> TopicSettings:
         retention_ms=int(values.get("retention.ms", WEEK_MS)),
         retention_bytes=int(values.get("retention.bytes", -1)),
         deletes="delete" in values.get("cleanup.policy", "delete"),
+        compacts="compact" in values.get("cleanup.policy", "delete"),
+        min_dirty_ratio=float(values.get("min.cleanable.dirty.ratio", "0.5")),
+        min_compaction_lag_ms=int(values.get("min.compaction.lag.ms", "0")),
+        delete_retention_ms=int(values.get("delete.retention.ms", DAY_MS)),
     )
 
 

@@ -22,7 +22,7 @@ from appliance.storage.contents import ContentsCache, FileHome
 from appliance.storage.disk import Disk
 from appliance.storage.epochs import Epoch, EpochTable
 from appliance.storage.logfile import END_OF_INDEXES, LogFile
-from appliance.storage.manifest import EpochKey, FileEntry, Manifest, ManifestStore
+from appliance.storage.manifest import ClosedEnd, EpochKey, FileEntry, Manifest, ManifestStore
 from appliance.storage.marks import MarkRecord
 from appliance.types import ClusterId, Index, Offset, PartitionId, Position
 
@@ -166,6 +166,39 @@ class LogFiles:
         if kept:
             kept[-1].limit = index
         self._take_over([*kept, fresh])
+
+    def closed_at(self, first_index: Index) -> LogFile | None:
+        """The closed file that begins with this entry."""
+        found = [file for file in self._files[:-1] if file.entry.first_index == first_index]
+        return found[-1] if found else None
+
+    def begin_rewrite(self, old: LogFile) -> LogFile:
+        """A new file for the entries of a closed one, under the newest key in use."""
+        entry = msgspec.structs.replace(
+            old.entry,
+            file=UUID(bytes=self._entropy.random_bytes(16)),
+            key_epoch=self._manifest.newest.epoch,
+            closed=None,
+        )
+        fresh = LogFile(entry, self._home)
+        fresh.make()
+        return fresh
+
+    def take_rewritten(self, old: LogFile, fresh: LogFile, closed: ClosedEnd) -> None:
+        """Puts a rewritten file in the old one's place, unless that or its key is gone by now."""
+        epochs = {key.epoch for key in self._manifest.keys}
+        if old not in self._files or fresh.entry.key_epoch not in epochs:
+            fresh.remove()
+            return
+        ended = msgspec.structs.replace(fresh.entry, closed=closed)
+        entries = tuple(ended if file is old else file.entry for file in self._files)
+        self._name_files(entries, self._manifest.epoch_table)
+        fresh.close(closed, old.limit)
+        self._take_over([fresh if file is old else file for file in self._files])
+
+    def set_compacted(self, end: Offset) -> None:
+        """Remembers where a pass of compaction ended."""
+        self._change(lambda manifest: msgspec.structs.replace(manifest, compacted=end))
 
     def reset(self, index: Index, offset: Offset, epochs: tuple[Epoch, ...]) -> None:
         """Begins anew with one empty file, which `index` and `offset` come first in."""

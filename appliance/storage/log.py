@@ -38,6 +38,7 @@ from appliance.storage.logfile import END_OF_INDEXES, LogFile
 from appliance.storage.marks import MarkRecord
 from appliance.storage.reading import Collected, find_batch_at_time, read_batches, read_entries
 from appliance.storage.recovery import Recovered
+from appliance.storage.rewriting import Change, rewrite
 from appliance.storage.rounds import WriteRounds
 from appliance.storage.segment import Flush
 from appliance.types import (
@@ -344,6 +345,29 @@ class SealedLog:
                 raise
             self._epochs.forget_before(Index(self.first_index - 1))
 
+    @property
+    def compacted(self) -> Offset:
+        """See `ports.PartitionLog.compacted`."""
+        return self._files.manifest.compacted
+
+    async def rewrite(self, first_index: Index, change: Change) -> None:
+        """See `ports.PartitionLog.rewrite`."""
+        self._refuse_if_failed()
+        old = self._files.closed_at(first_index)
+        if old is None:
+            return
+        rewritten = await rewrite(self._files, old, change, self._stamp)
+        if rewritten.changed and rewritten.closed is not None:
+            async with self._change(END_OF_INDEXES):
+                await self._write(
+                    self._files.take_rewritten, old, rewritten.fresh, rewritten.closed
+                )
+
+    async def end_compaction(self, end: Offset) -> None:
+        """See `ports.PartitionLog.end_compaction`."""
+        async with self._change(END_OF_INDEXES):
+            await self._write(self._files.set_compacted, end)
+
     @asynccontextmanager
     async def _change(self, taken_back: Index) -> AsyncIterator[None]:
         """One change at a time, none while a flush is under way; entries from `taken_back` on go.
@@ -379,21 +403,28 @@ class SealedLog:
         collected = Collected(start, end, max_bytes)
         frames = self._tail.frames
         if start < end and not (frames and frames[0].base_offset <= start):
-            await self._read_files(collected, start)
+            collected = await self._read_files(start, end, max_bytes)
         else:
             for frame in tuple(frames):
                 if frame.next_offset > start and not collected.take(frame.content, frame.headers):
                     break
-        if start < end and not collected.slices:
+        if not (collected.slices or collected.complete):
             raise DamageDetected("the log does not hold the offset that it must hold")
         return collected.slice()
 
-    async def _read_files(self, collected: Collected, start: Offset) -> None:
-        try:
-            await trio.to_thread.run_sync(read_batches, self._files, collected, start)
-        except StorageError:
-            self._check_held(start, start)  # its file may have gone while it was read
-            raise
+    async def _read_files(self, start: Offset, end: Offset, max_bytes: int) -> Collected:
+        """Reads, and once more if the file was taken away or replaced meanwhile."""
+        while True:
+            sequence = self._files.manifest.sequence
+            collected = Collected(start, end, max_bytes)
+            try:
+                await trio.to_thread.run_sync(read_batches, self._files, collected, start)
+            except StorageError:
+                self._check_held(start, end)
+                if self._files.manifest.sequence == sequence:
+                    raise
+            else:
+                return collected
 
     def _check_held(self, start: Offset, end: Offset) -> None:
         if not self.start_offset <= start <= end:

@@ -63,6 +63,7 @@ class Manifest(msgspec.Struct, frozen=True):
     runs of terms up to where the active file begins, from the one that holds the position before
     the first file on. `start_offset` may lie within the first file. `journal` is the sequence that
     the node's journal had reached: one that is found with a smaller one was rolled back.
+    `compacted` is where the last pass of compaction ended.
     """
 
     sequence: int
@@ -72,6 +73,7 @@ class Manifest(msgspec.Struct, frozen=True):
     epoch_table: tuple[Epoch, ...]
     start_offset: Offset
     journal: int = 0
+    compacted: Offset = Offset(0)
 
     @property
     def newest(self) -> EpochKey:

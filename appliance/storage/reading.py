@@ -61,11 +61,14 @@ def find_batch_at_time(
 
 def _live(file: LogFile, frames: Iterator[Frame]) -> Iterator[Entry]:
     for frame in frames:
-        limit = file.void_after(frame.position)
-        for entry in layout.entries_of(frame.content, _headers_of(frame)):
-            if entry.header.index >= limit:
-                break
-            yield entry
+        yield from live_entries(file, frame)
+
+
+def live_entries(file: LogFile, frame: Frame) -> list[Entry]:
+    """The entries of a frame that are not void."""
+    limit = file.void_after(frame.position)
+    entries = layout.entries_of(frame.content, _headers_of(frame))
+    return [entry for entry in entries if entry.header.index < limit]
 
 
 def _headers_of(frame: Frame) -> list[EntryHeader]:
@@ -107,6 +110,8 @@ class Collected:
                 self._left -= header.payload_bytes
                 self._next = header.next_offset
                 self._base = header.base_offset if self._base is None else self._base
+            elif header.kind is EntryKind.GAP and self._next < header.next_offset <= self._end:
+                self._next = header.next_offset  # what stood here has been compacted away
             at += header.payload_bytes
         self._keep(content, first, stop)
         return goes_on and self._next < self._end
@@ -114,6 +119,11 @@ class Collected:
     def _keep(self, content: memoryview, first: int, stop: int) -> None:
         if first >= 0:
             self.slices.append(content[first:stop])
+
+    @property
+    def complete(self) -> bool:
+        """Whether the end was reached, with or without anything on the way."""
+        return self._next >= self._end
 
     def slice(self) -> Slice:
         """What was collected."""

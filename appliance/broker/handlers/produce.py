@@ -9,6 +9,7 @@ close the connection, as Kafka's do.
 from collections.abc import Sequence
 
 import msgspec
+import trio
 
 from appliance.authz.actions import ResourceKind
 from appliance.authz.gate import Authorized
@@ -22,9 +23,10 @@ from appliance.broker.redirect import NotLeader, endpoints_of, hint_of
 from appliance.broker.topic_settings import TopicSettings
 from appliance.broker.topics import LiveTopic, Topics
 from appliance.errors import ErrorCode, ProtocolViolation, RequestError
+from appliance.limits import MAX_DECOMPRESSED_BYTES
 from appliance.ports import Clock
 from appliance.types import PartitionId, TimestampMs
-from appliance.wire.kafka.records import check_produced
+from appliance.wire.kafka.records import check_produced, decode_batch
 from appliance.wire.requests import (
     Broker,
     CurrentLeader,
@@ -87,6 +89,11 @@ class ProduceHandler:
             return error
         if part.batch is None:
             return RequestError(ErrorCode.INVALID_RECORD, "there is no batch")
+        if _needs_keys(self._topics.find(topic.name, topic.topic_id)):
+            try:
+                await trio.to_thread.run_sync(_check_keys, part.batch)
+            except RequestError as error:
+                return error
         await partition.replica.room(len(part.batch))
         live = self._topics.find(topic.name, topic.topic_id)
         if live is None:
@@ -114,12 +121,26 @@ def _target_at_once(live: LiveTopic | None, part: ProducePartition) -> _Target |
     if live is None or part.batch is None or not 0 <= part.index < len(live.partitions):
         return None
     partition = live.partitions[part.index]
-    if partition is None:
+    if partition is None or _needs_keys(live):
         return None
     replica = partition.replica
     if not replica.serving or not replica.has_room(len(part.batch)):
         return None
     return live.settings, partition
+
+
+def _needs_keys(live: LiveTopic | None) -> bool:
+    """Whether records are looked into, because a compacted topic takes none without a key."""
+    return live is not None and live.settings.compacts
+
+
+def _check_keys(batch: memoryview) -> None:
+    """Raises RequestError(INVALID_RECORD) if a record has no key; runs off the loop."""
+    records = decode_batch(batch, max_decompressed_bytes=MAX_DECOMPRESSED_BYTES)
+    if any(record.key is None for record in records):
+        raise RequestError(
+            ErrorCode.INVALID_RECORD, "a compacted topic takes no record without a key"
+        )
 
 
 def _propose(

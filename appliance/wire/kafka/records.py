@@ -17,6 +17,7 @@ from msgspec import Struct
 from appliance.errors import ErrorCode, RequestError
 from appliance.limits import MAX_BATCH_RECORDS
 from appliance.wire.kafka.batch import (
+    CODEC_MASK,
     CONTROL_BIT,
     CRC_START,
     HEADER,
@@ -48,6 +49,7 @@ __all__ = [
     "read_header",
     "split",
     "stamp",
+    "with_records",
 ]
 
 _MIN_RECORD_BYTES: Final = 7
@@ -122,6 +124,46 @@ def encode_batch(
     header[4] = crc32c(memoryview(batch)[CRC_START:])
     HEADER.pack_into(batch, 0, *header)
     return batch
+
+
+def with_records(batch: memoryview, records: Sequence[Record]) -> bytearray:
+    """The same batch with only these of its records, at the offsets and times that they have.
+
+    Header and sequences stay, so that the producer's next batch still follows. A batch that keeps
+    none is a header alone, without compression and without a time.
+    """
+    header = read_header(batch)
+    plain = bytearray()
+    for record in records:
+        body = _encode_record(
+            record,
+            record.offset - header.base_offset,
+            record.timestamp_ms - header.base_timestamp_ms,
+        )
+        _put_varint(plain, len(body))
+        plain += body
+    codec = header.codec if records else Codec.NONE
+    rebuilt = bytearray(HEADER_BYTES)
+    rebuilt += compress(codec, plain)
+    fields = [
+        header.base_offset,
+        len(rebuilt) - SIZE_PREFIX_BYTES,
+        header.leader_epoch,
+        MAGIC,
+        0,
+        header.attributes & ~CODEC_MASK | codec,
+        header.last_offset_delta,
+        header.base_timestamp_ms if records else NO_TIMESTAMP,
+        max((record.timestamp_ms for record in records), default=NO_TIMESTAMP),
+        header.producer_id,
+        header.producer_epoch,
+        header.base_sequence,
+        len(records),
+    ]
+    HEADER.pack_into(rebuilt, 0, *fields)
+    fields[4] = crc32c(memoryview(rebuilt)[CRC_START:])
+    HEADER.pack_into(rebuilt, 0, *fields)
+    return rebuilt
 
 
 def decode_batch(view: memoryview, *, max_decompressed_bytes: int) -> list[Record]:

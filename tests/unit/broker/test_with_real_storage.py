@@ -13,11 +13,14 @@ from appliance.errors import ErrorCode, KeysRefused
 from appliance.ports import DataKey, KeyHealth, SecretKey, WrappedKey
 from appliance.storage.blockfile import PosixDisk
 from appliance.storage.node import NodeDirectory
-from appliance.types import ClusterId, KeyDomainId, NodeId, PartitionId
+from appliance.types import ClusterId, KeyDomainId, NodeId, PartitionId, PartitionIndex
 from appliance.wire.kafka.records import decode_batch, split, stamp
 from appliance.wire.requests import (
     CommitPartition,
     CommitTopic,
+    DeleteRecords,
+    DeleteRecordsPartition,
+    DeleteRecordsTopic,
     DeleteTopics,
     ListOffsets,
     ListOffsetsPartition,
@@ -132,6 +135,32 @@ def test_everything_acknowledged_is_there_after_a_restart(world, node, crash):
             fetch = OffsetFetch((OffsetFetchGroup("readers", None),))
             (group,) = (await broker.ask("admin", fetch)).groups
             assert group.topics[0][1][0].offset == 7
+        await storage.close()
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_partition_whose_records_were_all_deleted_goes_on_after_a_restart(world, node, crash):
+    async def main():
+        storage = await node()
+        part = DeleteRecordsPartition(PartitionIndex(0), -1)
+        everything = DeleteRecords((DeleteRecordsTopic("orders", (part,)),), 1000)
+        async with world.running(storage=storage, crash=crash) as broker:
+            await broker.create()
+            await broker.produce(*(world.batch(b"old", producer=(5, 0, n)) for n in range(9)))
+            (deleted,) = (await broker.ask("admin", everything)).topics[0].partitions
+            assert (deleted.error, deleted.low_watermark) == (ErrorCode.NONE, 9)
+        if crash:
+            storage._disk.unlock()
+        else:
+            await storage.close()
+        storage = await node()
+        async with world.running(storage=storage, policy=None) as broker:
+            (part,) = await broker.produce(world.batch(b"new"))
+            assert (part.error, part.base_offset, part.log_start_offset) == (ErrorCode.NONE, 9, 9)
+            assert (await broker.fetch(8)).error is ErrorCode.OFFSET_OUT_OF_RANGE
+            assert records(await broker.fetch(9)) == [(9, b"new")]
         await storage.close()
 
     trio.run(main)
