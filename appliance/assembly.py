@@ -241,6 +241,9 @@ def _reasons(group: BaseExceptionGroup[KeyProviderError]) -> list[str]:
     return sorted({str(error) for error in group.exceptions})
 
 
+DAY_S = 24 * 3600
+
+
 async def _open_and_serve(
     config: NodeConfig, keys: NodeKeys, control: _Control, announce: Callable[[str], None]
 ) -> None:
@@ -252,7 +255,7 @@ async def _open_and_serve(
     try:
         _check_identity(config, storage)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(storage.run)
+            nursery.start_soon(storage.run, config.node.scrub_days * DAY_S)
             broker = await BrokerNode.prepare(
                 _broker_settings(config),
                 storage=storage,

@@ -67,6 +67,8 @@ class NodeSettings(Section, frozen=True):
     host: Label = "host"
     """Replicas never share a host label where hosts suffice."""
     rack: Label = "rack"
+    scrub_days: Annotated[float, Meta(ge=0.01, le=365)] = 7
+    """In how many days every closed file is read once, to find damage early."""
 
     @property
     def node_id(self) -> NodeId:

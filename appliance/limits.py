@@ -159,6 +159,11 @@ MAX_WRAPPED_KEY_BYTES = 4 * KIB
 MAX_JOURNAL_BYTES = 4 * MIB
 """The node journal is begun anew at a start that finds it larger."""
 MAX_JOURNAL_RECORD_BYTES = 256 * KIB
+SCRUB_PERIOD_S = 7 * 24 * 3600
+"""In which every closed file is read once, to find damage before it is needed."""
+SCRUB_SLICE_BYTES = 4 * MIB
+SCRUB_REST_S = 600
+"""Between two rounds, at the least."""
 MARK_AFTER_IDLE_MS = 50
 MARK_AT_LEAST_EVERY_MS = 1_000
 """A log that never goes idle is marked this often."""

@@ -10,6 +10,7 @@ here is named by anything but a UUID.
 """
 
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from uuid import UUID
 
@@ -22,7 +23,12 @@ from appliance.crypto.keyring import check_commitment, commitment
 from appliance.crypto.sealed import FORMAT
 from appliance.errors import ConfigurationError, DamageDetected, StorageError, StorageFull
 from appliance.invariant import invariant
-from appliance.limits import MARK_AFTER_IDLE_MS, MARK_AT_LEAST_EVERY_MS, MAX_DOCUMENT_BYTES
+from appliance.limits import (
+    MARK_AFTER_IDLE_MS,
+    MARK_AT_LEAST_EVERY_MS,
+    MAX_DOCUMENT_BYTES,
+    SCRUB_PERIOD_S,
+)
 from appliance.ports import (
     Entropy,
     HardState,
@@ -49,12 +55,14 @@ from appliance.storage.identity import (
 from appliance.storage.journal import FileJournal
 from appliance.storage.layout import Stamp
 from appliance.storage.log import SealedLog
+from appliance.storage.logfile import LogFile
 from appliance.storage.manifest import FileEntry, Manifest, ManifestStore
 from appliance.storage.marks import GoneRecord, VoteRecord
 from appliance.storage.node_journal import JournalHome, NodeJournal
 from appliance.storage.node_keys import ControlKey, KeptWrap, NodeKeys, NodeLogs
 from appliance.storage.recovery import recover
 from appliance.storage.rounds import WriteRounds
+from appliance.storage.scrub import Scrubber
 from appliance.types import (
     ClusterId,
     Index,
@@ -106,6 +114,7 @@ class NodeDirectory:
             entropy=entropy,
             journal=lambda: journal.sequence,
         )
+        self.scrubber = Scrubber(self._closed_files)
         self._written = trio.Event()
         self._open: dict[PartitionId, tuple[SealedLog, LogFiles]] = {}
         self._locks: dict[PartitionId, trio.Lock] = {}
@@ -201,6 +210,12 @@ class NodeDirectory:
     def keys(self) -> NodeKeys:
         """See `ports.NodeStorage.keys`."""
         return self._node_keys
+
+    def _closed_files(self) -> Iterator[tuple[PartitionId, LogFile]]:
+        for partition, (_, files) in tuple(self._open.items()):
+            for file in files:
+                if file.entry.closed is not None:
+                    yield partition, file
 
     def _files_of(self, partition: PartitionId) -> LogFiles | None:
         found = self._open.get(partition)
@@ -348,10 +363,11 @@ class NodeDirectory:
         record = VoteRecord(partition, Term(state.term), state.vote)
         await self._journal.record([record])
 
-    async def run(self) -> None:
-        """Marks logs that have gone idle and follows rotations of keys, until cancelled."""
+    async def run(self, scrub_period_s: float = SCRUB_PERIOD_S) -> None:
+        """Marks idle logs, follows rotations of keys, and scrubs, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._node_keys.follow, lambda: tuple(self._open))
+            nursery.start_soon(self.scrubber.run, scrub_period_s)
             await self._mark_idle()
 
     async def _mark_idle(self) -> None:
