@@ -34,7 +34,7 @@ from appliance.keys.lease import LeasedKeys, Report, Standing
 from appliance.keys.waiting import await_serving
 from appliance.limits import MAX_POLICY_BYTES
 from appliance.logins import open_logins
-from appliance.observe.system import SystemClock, SystemEntropy
+from appliance.observe.system import SystemClock, SystemEntropy, keep_freed_memory
 from appliance.ports import KeyHealth, KeyProvider
 from appliance.server.budget import Budgets, PeerShare
 from appliance.server.dialects import KafkaDialect, NativeDialect
@@ -82,6 +82,7 @@ class NodeKeys(Struct, frozen=True):
 def create(config: NodeConfig, passphrase: bytes | None) -> None:
     """Makes the node's data directory, and so the cluster. Raises ApplianceError."""
     forbid_dumps()
+    keep_freed_memory()
     if config.bootstrap.policy is not None:
         check(_first_policy(config.bootstrap.policy))
     trio.run(_create, config, passphrase)

@@ -99,6 +99,11 @@ INTERNAL_REPLICAS = 3
 MAX_REPLICAS = 7
 """Of one partition."""
 
+FREED_MEMORY_KEPT_BYTES = 64 * MIB
+"""Freed buffers that the process keeps for its next ones."""
+LARGEST_HEAP_BLOCK_BYTES = 32 * MIB
+"""A buffer up to this size comes from what was freed before (glibc allows no larger bound)."""
+
 # Messages.
 MAX_STRING_BYTES = 32_767
 MAX_MESSAGE_ELEMENTS = 1 << 17

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import machine
 import report
+import storage
 from processes import Node, appliance, beside, idle_cpu_percent, load
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -153,7 +154,14 @@ def main() -> int:
     options = parser.parse_args()
     console = Console()
     found = measured(options.seconds, console)
-    promised = report.targets(found)
+    console.print("and the storage by itself: a minute or two")
+    rows = storage.rows(Path.cwd())
+    promised = report.targets(found) + [
+        report.Target(row.name, row.value, row.target, row.bound == "at most", row.unit, "")
+        for row in rows
+        if row.bound
+    ]
+    storage.show(rows, console)
     report.show(console, found, promised, SIZES)
     report.write(RESULTS, found, promised, SIZES)
     console.print(f"written to {RESULTS / 'latest.json'} and {RESULTS / 'latest.png'}")

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from rich.console import Console
 from rich.table import Table
 
+from appliance.observe.system import keep_freed_memory
 from appliance.ports import DataKey, KeyHealth, SecretKey, WrappedKey
 from appliance.storage import log as log_module
 from appliance.storage.blockfile import PosixDisk
@@ -328,6 +329,7 @@ async def measured(folder: Path) -> list[Row]:
 
 def rows(folder: Path | None = None) -> list[Row]:
     """Runs it all in a directory of its own below `folder`."""
+    keep_freed_memory()  # as a node does when it starts
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
     with tempfile.TemporaryDirectory(prefix="storage-bench-", dir=folder) as made:
