@@ -368,7 +368,7 @@ class Replica(Generic[R]):
             return
         for order in ready.sends:
             self._supply.supply(order)
-        self._applying.decide(min(ready.commit, self._log.durable))
+        self._applying.decide(min(ready.commit, self._core.durable))
 
     def _store(self, ready: Ready, incoming: Sequence[Entry], proposed: Index) -> None:
         if ready.hard_state is not None:
@@ -444,7 +444,7 @@ class Replica(Generic[R]):
             self.serving = self._core.role is Role.LEADER and not self._closed
             self._tell_deciders()
         self._core.advance(applied=index)
-        self._tail.release(min(index, self._log.durable))
+        self._tail.release(min(index, self._core.durable))
         self._wake_drained()
 
     def _on_full(self) -> None:

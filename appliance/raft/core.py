@@ -106,6 +106,11 @@ class Core:
         return self._state.commit
 
     @property
+    def durable(self) -> Index:
+        """Up to here the log, as it is now, is synced; what waits to be taken back is not of it."""
+        return self._state.durable
+
+    @property
     def configuration(self) -> Configuration:
         """The configuration in force."""
         return self._state.configuration

@@ -95,10 +95,7 @@ class Checkers:
         heard = self._heard.get((node, term), set()) | {node}
         if not is_quorum(members, lambda voter: voter in heard):
             raise Violation("elected-by-quorum", f"{node} leads {term} in {members} by too few")
-        self.reached["election-safety"] += 1
-        first = self._leaders.setdefault(term, leader)
-        if first != leader:
-            raise Violation("election-safety", f"{first} and {leader} both lead term {term}")
+        self.elected(leader, term)
         committed_term, index = self._last_committed
         if not index or committed_term >= term:
             return  # a candidate of an older term may win late, and leads nobody
@@ -107,6 +104,13 @@ class Checkers:
             self._incomplete(node, term, index)
         if there is not None and there != committed_term:
             self._incomplete(node, term, index)
+
+    def elected(self, leader: tuple[int, int], term: int) -> None:
+        """A (node, life) leads a term: nobody else does, nor does that node in another life."""
+        self.reached["election-safety"] += 1
+        first = self._leaders.setdefault(term, leader)
+        if first != leader:
+            raise Violation("election-safety", f"{first} and {leader} both lead term {term}")
 
     @staticmethod
     def _incomplete(node: int, term: int, index: int) -> None:

@@ -26,6 +26,7 @@ import appliance
 sys.path.insert(0, str(Path(__file__).parent))
 from checkers import CHECKERS, Violation
 from cores.run import FAULTS, run
+from replicas import run as replica_tier
 
 
 class Run(Protocol):
@@ -61,6 +62,13 @@ class Tier(NamedTuple):
 
 TIERS: dict[str, Tier] = {
     "core": Tier(run, 10_000, FAULTS, CHECKERS, "the consensus core alone"),
+    "replica": Tier(
+        replica_tier.run,
+        1_000,
+        replica_tier.FAULTS,
+        replica_tier.CHECKED,
+        "replicas with the real sealed format on simulated disks",
+    ),
 }
 CHUNK = 25
 

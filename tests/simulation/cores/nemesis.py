@@ -150,10 +150,16 @@ class Nemesis:
         nodes = sorted(self._group.members)
         side = {leader.node, *dice.sample(nodes, dice.randint(0, (len(nodes) - 1) // 2))}
         pairs = [(a, b) for a in nodes for b in nodes if (a in side) != (b in side)]
-        self._world.after(dice.random() * 4, partial(self._cut, pairs, dice.choice((60, 300, 900))))
+        self._world.after(dice.random() * 4, partial(self._cut, pairs, dice.choice((40, 80, 600))))
+        self._world.after(4.5 + dice.random() * 9, partial(self._last_words, leader))
         self._world.after(5, partial(self._rise, [n for n in nodes if n not in side]))
         if dice.random() < 0.4:
             self._world.after(6 + dice.random() * 12, self._stumble)
+
+    def _last_words(self, leader: Member) -> None:
+        """What it still takes is not known to those who elect another."""
+        if leader.up and not leader.paused:
+            leader.propose(0)
 
     def _stumble(self) -> None:
         """Somebody is down and up again before anybody notices, and must remember its vote."""

@@ -20,6 +20,11 @@ def test_a_sample_of_seeds_holds_every_property() -> None:
     assert [what for what in total.never_reached(TIERS["core"]) if "property" in what] == []
 
 
+def test_a_sample_of_seeds_holds_with_the_real_format_on_simulated_disks() -> None:
+    """Seed 3 once applied entries that were about to be taken back."""
+    assert seeds_of("replica", range(8)).failed == []
+
+
 def test_a_property_that_was_never_reached_is_a_failure() -> None:
     assert len(Total().never_reached(TIERS["core"])) > 20
 
