@@ -159,6 +159,12 @@ class Checkers:
                 f"{node} holds {(value, previous_term)} at {term}:{index}, elsewhere it is {known}",
             )
 
+    def begins(self, node: int, core: object, disk: object) -> None:
+        """Where a compacted log begins, for the core and on the disk."""
+        self.reached["log-matching"] += 1
+        if core != disk:
+            raise Violation("log-matching", f"{node}'s log begins behind {disk}, not {core}")
+
     def committed_by_leader(
         self, node: int, index: int, term: int, own_term: int, *, quorum: bool
     ) -> None:

@@ -352,6 +352,7 @@ class Member:
         del self.log[: base - self.base.index]
         self.base = self.disk.base
         self.core.compact(base=Index(base), snapshot=position)
+        self.group.checkers.begins(self.node, self.core.base, self.disk.base)
         self.world.faults["snapshots taken"] += 1
         self.drain()
 

@@ -65,7 +65,7 @@ class Machine:
         self.incarnation = 0
         self.failing = False
         self.replica: Replica[int] | None = None
-        self.applied = self.digest = 0
+        self.digest = 0
         self._last = 0
         self._scope = trio.CancelScope()
 
@@ -104,7 +104,7 @@ class Machine:
         self.storage = storage
         recovered = await recover(log, storage.hard_state(PARTITION), self.cluster.first, scan=True)
         self.cluster.checkers.term_saved(self.node, recovered.state.term)
-        self.applied = self._last = self.digest = 0
+        self._last = self.digest = 0
         async with trio.open_nursery() as nursery:
             environment = Environment(
                 storage, SimulatedClock(), SeededEntropy(self.source), nursery, self
@@ -191,8 +191,12 @@ class Machine:
             )
         self._last = header.base_offset + 1
         self.digest = hash((self.digest, header.index, value))
-        self.applied = header.index
         return value
+
+    @property
+    def applied(self) -> int:
+        """The last entry of any kind whose effect is here."""
+        return 0 if self.replica is None else self.replica.applied
 
     @property
     def leads(self) -> bool:
