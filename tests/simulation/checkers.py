@@ -140,9 +140,11 @@ class Checkers:
         """A vote has arrived at a candidate."""
         self._heard.setdefault((candidate, term), set()).add(voter)
 
-    def term_saved(self, node: int, term: int) -> None:
-        """A member's journal holds a term."""
+    def saved(self, node: int, term: int, vote: int | None) -> None:
+        """A member's journal holds a term, and perhaps a vote."""
         self.reached["term-order"] += 1
+        if vote is not None and self._votes.setdefault((node, term), vote) != vote:
+            raise Violation("one-vote-a-term", f"{node} votes again in {term}, now for {vote}")
         if term < self._terms.get(node, 0):
             raise Violation("term-order", f"{node} goes back to term {term}")
         self._terms[node] = term

@@ -97,7 +97,7 @@ class Member:
         if self.writes:
             self.world.faults["lost unsynced writes"] += 1
         self.writes.clear()
-        self.group.checkers.term_saved(self.node, self.disk.hard.term)
+        self.group.checkers.saved(self.node, self.disk.hard.term, self.disk.hard.vote)
 
     def resume(self) -> None:
         """The process goes on after a pause; what came meanwhile is worked off first."""
@@ -263,7 +263,7 @@ class Member:
         if self.disk.known_last is not None and not self.core.damaged:
             self.disk.known_last = None
         if write.hard is not None:
-            self.group.checkers.term_saved(self.node, write.hard.term)
+            self.group.checkers.saved(self.node, write.hard.term, write.hard.vote)
         self.core.advance(saved=write.hard, persisted=position)
         self.drain()
         self._apply()

@@ -8,7 +8,9 @@ from cores.group import Group
 from cores.member import Member
 
 from appliance.limits import RAFT_ELECTION_TICKS_MAX
+from appliance.raft.configuration import Configuration
 from appliance.raft.ready import Refused, Role
+from appliance.types import NodeId
 
 
 class Nemesis:
@@ -29,6 +31,8 @@ class Nemesis:
             self._coup,
             self._coup,
             self._coup,
+            self._compact,
+            self._compact,
             self._compact,
             self._isolate_leader,
             self._partition,
@@ -158,8 +162,23 @@ class Nemesis:
 
     def _last_words(self, leader: Member) -> None:
         """What it still takes is not known to those who elect another."""
-        if leader.up and not leader.paused:
-            leader.propose(0)
+        if not leader.up or leader.paused:
+            return
+        leader.propose(0)
+        now = leader.core.configuration
+        gone = self._world.random.choice(sorted(now.members))
+        with suppress(Refused):
+            if gone in now.learners:
+                leader.core.propose_configuration(now.voters, now.learners - {gone})
+            elif len(now.voters) > 3 + (not self._group.whole):
+                leader.core.propose_configuration(now.voters - {gone}, now.learners)
+            else:
+                leader.core.propose_configuration(now.voters, now.learners | self._spare(now))
+            leader.drain()
+
+    def _spare(self, now: Configuration) -> frozenset[NodeId]:
+        """A node that is there and does not belong to the group, if there is one."""
+        return frozenset(sorted(self._group.members.keys() - now.members)[:1])  # type: ignore[arg-type]
 
     def _stumble(self) -> None:
         """Somebody is down and up again before anybody notices, and must remember its vote."""
@@ -200,7 +219,7 @@ class Nemesis:
         dice, network = self._world.random, self._group.network
         network.loss = dice.choice((0.0, 0.0, 0.02, 0.1, 0.3))
         network.duplication = dice.choice((0.0, 0.0, 0.05, 0.5))
-        network.slow = dice.choice((0.0, 0.05, 0.3))
+        network.slow = dice.choice((0.0, 0.1, 0.4))
 
     def _slow_disk(self) -> None:
         self._world.faults["slow disks"] += 1
@@ -209,7 +228,7 @@ class Nemesis:
     def _compact(self) -> None:
         member = self._some()
         if member.up and not member.paused:
-            member.compact(member.applied - self._world.random.choice((0, 0, 3, 20)))
+            member.compact(member.applied - self._world.random.choice((0, 0, 0, 3, 20)))
 
     def _last_blow(self) -> None:
         """A leader hands over to somebody who is down, and will be for a while."""

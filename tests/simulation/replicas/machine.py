@@ -103,7 +103,8 @@ class Machine:
         log = await storage.open_log(PARTITION)
         self.storage = storage
         recovered = await recover(log, storage.hard_state(PARTITION), self.cluster.first, scan=True)
-        self.cluster.checkers.term_saved(self.node, recovered.state.term)
+        hard = recovered.state
+        self.cluster.checkers.saved(self.node, hard.term, hard.vote)
         self._last = self.digest = 0
         async with trio.open_nursery() as nursery:
             environment = Environment(
