@@ -110,6 +110,7 @@ class Catalogue:
         self._ids = ProducerIds(ProducerId(0), 0)
         self._allocating = trio.Lock()
         self._grown = trio.Event()
+        self._led_by: NodeId | None = None
 
     async def open(self, genesis: Configuration) -> None:
         """Opens, or makes, the catalogue's log. Raises StorageError, KeyProviderError."""
@@ -328,18 +329,21 @@ class Catalogue:
         return self.state.policy
 
     def contact_age_s(self) -> float:
-        """0 while this node leads the catalogue, else how long its leader was not heard.
+        """0 while this node leads the catalogue, else how long its last leader was not heard.
 
-        Without its log, or without a leader, too long for any decision.
+        Without its log, or before any leader was heard, too long for any decision.
         """
         if self._log is None or self._log.failed:
             return inf
         if self._log.serving:
             return 0.0
-        leader = self.leader.node
-        if leader is None or leader == self._node:
-            return self._foundation.consensus.leaderless_s(CATALOGUE_LOG)
-        return self._foundation.consensus.silence_s(leader)
+        consensus = self._foundation.consensus
+        self._led_by = self.leader.node or self._led_by
+        if self._led_by is None:
+            return inf
+        if self._led_by == self._node:
+            return consensus.leaderless_s(CATALOGUE_LOG)
+        return consensus.silence_s(self._led_by)
 
     async def set_policy(self, text: str, *, expected_version: int) -> int:
         """Puts a checked policy in force and returns its version; raises RequestError."""

@@ -64,11 +64,10 @@ class Placement:
         return self._consensus.leaders.of(group)
 
     def leads(self, group: PartitionId) -> NodeId | None:
-        """The node that serves a group; a group that lies here alone is led here when asked."""
+        """The node that serves a group; one that holds it alone leads it as soon as it is asked."""
         node = self.leader(group).node
-        if node is None and self.replicas(group) == (self._node,):
-            return self._node
-        return node
+        replicas = self.replicas(group)
+        return replicas[0] if node is None and len(replicas) == 1 else node
 
     def replicas(self, group: PartitionId) -> tuple[NodeId, ...]:
         """The nodes that hold a group, the preferred leader first."""

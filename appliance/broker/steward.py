@@ -206,9 +206,15 @@ class Steward:
             await self._catalogue.execute(AssignReplicas(GROUPS_LOG, wanted))
 
     def _wanted_of_groups(self, assignment: Assignment) -> tuple[NodeId, ...]:
+        """More nodes where there are more, an odd number; none is dropped for being drained."""
         nodes = self._catalogue.state.nodes
-        able = [node for node, known in nodes.items() if known.host and not known.draining]
-        able.sort(key=lambda node: (node not in assignment.replicas, node))
-        count = min(len(able), INTERNAL_REPLICAS)
-        chosen = able[: count if count % 2 else count - 1]
+        held = [node for node in assignment.replicas if node in nodes]
+        able = sorted(
+            node
+            for node, known in nodes.items()
+            if known.host and not known.draining and node not in held
+        )
+        chosen = [*held, *able][: max(INTERNAL_REPLICAS, len(held))]
+        if len(chosen) > len(held) and len(chosen) % 2 == 0:
+            chosen.pop()
         return tuple(chosen) or assignment.replicas

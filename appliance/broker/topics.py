@@ -369,7 +369,7 @@ class Topics:
         assignment = self._catalogue.state.membership.assignment(group)
         if self._foundation.node not in assignment.everyone:
             await self._give_up(live, place[1])
-        elif assignment != Assignment((self._foundation.node,)):
+        elif self._foundation.peers.nodes or assignment != Assignment((self._foundation.node,)):
             try:
                 await self._open(live, place[1])
             except RequestError as error:

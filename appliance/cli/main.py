@@ -61,9 +61,16 @@ def _key(app: typer.Typer) -> None:
     app.add_typer(key.app, name="key")
 
 
+def _cluster(app: typer.Typer) -> None:
+    from appliance.cli import nodes
+
+    app.add_typer(nodes.app, name="cluster")
+
+
 NOUNS: Mapping[str, Callable[[typer.Typer], None]] = {
     "quickstart": _quickstart,
     "node": _node,
+    "cluster": _cluster,
     "topic": _topic,
     "produce": _produce,
     "consume": _consume,

@@ -13,7 +13,7 @@ from appliance.broker.auditor import Auditor
 from appliance.broker.caller import Caller
 from appliance.broker.catalogue import Catalogue
 from appliance.broker.dispatch import Dispatcher
-from appliance.broker.foundation import GROUPS_LOG, Foundation
+from appliance.broker.foundation import Foundation
 from appliance.broker.placement import Placement
 from appliance.broker.topics import Topics
 from appliance.coordination.cluster_commands import (
@@ -84,7 +84,7 @@ class Operator:
         held = [group for group, each in membership.assignments.items() if node in each.everyone]
         for group in held:
             assignment = membership.assignment(group)
-            if group != GROUPS_LOG and node in (assignment.target or assignment.replicas):
+            if node in (assignment.target or assignment.replicas):
                 await self._catalogue.execute(
                     AssignReplicas(group, self._placement.replacement(group, node))
                 )

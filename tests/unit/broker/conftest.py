@@ -278,6 +278,7 @@ class Storage:
         opened = self.opened.get(partition)
         assert opened is None or opened.closed, "a log is closed before it is deleted"
         del self.disk.logs[partition]
+        self.disk.states.pop(partition, None)
 
     def hard_state(self, partition):
         return self.disk.states.get(partition, HardState())
