@@ -260,3 +260,12 @@ def test_bytes_that_are_no_certificate_are_refused(der: bytes) -> None:
 def test_a_trust_domain_is_checked_at_start(domain: str) -> None:
     with pytest.raises(ConfigurationError):
         CertificatePrincipals(domain, allow_nodes=False)
+
+
+def test_only_a_node_is_let_in_where_nodes_meet() -> None:
+    node = certificate(uri(f"{DOMAIN}/node/7"))
+    assert PEERS.node(node) == Principal(PrincipalKind.NODE, "7")
+    with pytest.raises(AuthenticationFailed, match="only certificates of nodes"):
+        PEERS.node(certificate(uri(f"{DOMAIN}/user/alice")))
+    with pytest.raises(AuthenticationFailed, match="not accepted on this listener"):
+        CLIENTS.principal(node)
