@@ -30,7 +30,7 @@ FOLLOWED_S = 60
 """By when new segments use a rotated key."""
 
 app = typer.Typer(
-    help="See, rotate and re-wrap the keys that data is sealed with; shred a topic.",
+    help="See and change the keys that data is sealed with.",
     no_args_is_help=True,
 )
 app.command("shred")(shred)

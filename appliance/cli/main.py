@@ -17,6 +17,8 @@ from appliance.errors import ApplianceError, ConfigurationError
 
 FAILED = 1
 MISUSED = 2
+HELP_COLUMNS = 110
+"""How wide help becomes on a terminal that is; a summary that does not fit is cut."""
 
 
 def _node(app: typer.Typer) -> None:
@@ -84,6 +86,7 @@ def application(arguments: Sequence[str]) -> typer.Typer:
     app = typer.Typer(
         name="memorystreamer",
         no_args_is_help=True,
+        context_settings={"max_content_width": HELP_COLUMNS},
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,

@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 def create(
     config: Config, passphrase_fd: PassphraseFd = None, log_level: LogLevel = "info"
 ) -> None:
-    """Make the node's data directory, and with it the cluster; once, on an empty directory."""
+    """Make the node's data directory, and the cluster, once."""
     from appliance import assembly  # noqa: PLC0415 - help does not wait for the whole appliance
 
     prepared = prepare(config, passphrase_fd, log_level)
@@ -43,7 +43,10 @@ def create(
 
 
 def run(config: Config, passphrase_fd: PassphraseFd = None, log_level: LogLevel = "info") -> None:
-    """Run the node until SIGTERM; prints one line, `ready ...`, when it serves."""
+    """Run the node until SIGTERM.
+
+    It prints one line, `ready ...`, when it serves, and waits sealed while its keys are away.
+    """
     from appliance import assembly  # noqa: PLC0415 - help does not wait for the whole appliance
 
     prepared = prepare(config, passphrase_fd, log_level)
