@@ -1,11 +1,11 @@
 """The composition root: the only module that knows concrete classes.
 
-A node's life: (1) dumps are forbidden and TLS files read; (2) keys are reached, and while they are
-away or sealed the node says so and waits, listening to nobody; (3) its directory and its broker are
-opened, other nodes are listened to, and the cluster is joined; (4) the clients' listeners serve,
-and `ready` is said; (5) on SIGTERM or SIGINT leadership is handed over, what was accepted is
-finished, logs and journals end in stop frames, and the process exits with 0. SIGHUP reads the TLS
-files again.
+A node's life: (1) dumps are forbidden, memory is locked and TLS files are read; (2) keys are
+reached, and while they are away, sealed or refused the node says so and waits, listening to nobody;
+(3) its directory and its broker are opened, other nodes are listened to, and the cluster is joined;
+(4) the clients' listeners serve, and `ready` is said; (5) on SIGTERM or SIGINT leadership is handed
+over, what was accepted is finished, logs and journals end in stop frames, and the process exits
+with 0. SIGHUP reads the TLS files again.
 """
 
 import gc
@@ -41,7 +41,7 @@ from appliance.server.dialects import KafkaDialect, NativeDialect
 from appliance.server.listener import Listener
 from appliance.server.login_gate import ByLogin
 from appliance.server.peer_service import PeerService
-from appliance.server.sandbox import forbid_dumps
+from appliance.server.sandbox import forbid_dumps, lock_memory
 from appliance.server.signer import NodeSigner
 from appliance.server.tls import ServerContexts, TLSFiles
 from appliance.storage.blockfile import PosixDisk
@@ -81,8 +81,7 @@ class NodeKeys(Struct, frozen=True):
 
 def create(config: NodeConfig, passphrase: bytes | None) -> None:
     """Makes the node's data directory, and so the cluster. Raises ApplianceError."""
-    forbid_dumps()
-    keep_freed_memory()
+    _keep_memory(config)
     if config.bootstrap.policy is not None:
         check(_first_policy(config.bootstrap.policy))
     trio.run(_create, config, passphrase)
@@ -94,7 +93,7 @@ def run(config: NodeConfig, passphrase: bytes | None, *, announce: Callable[[str
     Raises ApplianceError when the node cannot start or go on. A fault of this program is logged
     without the values it happened to, and ends the process with code FAULT.
     """
-    forbid_dumps()
+    _keep_memory(config)
     try:
         trio.run(_run, config, passphrase, announce)
     except ApplianceError:
@@ -184,6 +183,18 @@ class _Control:
             _log.error("reload failed, what was in force stays", reason=str(error))
         else:
             _log.info("certificates and revocation list read again")
+
+
+def _keep_memory(config: NodeConfig) -> None:
+    """Step 1: no dumps, no swap where that can be had. Raises ConfigurationError."""
+    forbid_dumps()
+    keep_freed_memory()
+    try:
+        lock_memory()
+    except ConfigurationError as error:
+        if config.node.lock_memory == "required":
+            raise
+        _log.warning("keys may be swapped out to a disk", reason=str(error))
 
 
 async def _create(config: NodeConfig, passphrase: bytes | None) -> None:

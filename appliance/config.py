@@ -69,6 +69,8 @@ class NodeSettings(Section, frozen=True):
     rack: Label = "rack"
     scrub_days: Annotated[float, Meta(ge=0.01, le=365)] = 7
     """In how many days every closed file is read once, to find damage early."""
+    lock_memory: Literal["preferred", "required"] = "preferred"
+    """Whether a node that cannot keep its memory out of swap says so, or does not start."""
 
     @property
     def node_id(self) -> NodeId:

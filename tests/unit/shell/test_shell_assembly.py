@@ -40,7 +40,7 @@ policy = "policy.csv"
 @pytest.fixture(autouse=True)
 def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The process under test is pytest's own: it keeps its dumps and its logging."""
-    monkeypatch.setattr(assembly, "forbid_dumps", lambda: None)
+    monkeypatch.setattr(assembly, "_keep_memory", lambda _: None)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield

@@ -87,7 +87,7 @@ def config(tmp_path: Path) -> NodeConfig:
 
 @pytest.fixture
 def keys(config: NodeConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwayAtTimes]:
-    monkeypatch.setattr(assembly, "forbid_dumps", lambda: None)
+    monkeypatch.setattr(assembly, "_keep_memory", lambda _: None)
     monkeypatch.setattr(assembly, "RETRY_S", 0.0)
     assert config.keys.local is not None
     LocalKeystore.create(config.keys.local.keystore, PASSPHRASE)
