@@ -90,11 +90,24 @@ class Shredder:
         """Steps 1 and 2, as far as this node goes; raises RequestError."""
         keys = self._keys_of(topic)
         if keys.shredding is None:
-            storage = self._foundation.storage
+            self._check_alone(topic)
             shred, now_ms = self._foundation.new_id(), self._foundation.clock.now_ms()
-            command = BeginShred(topic.topic, shred, now_ms, (storage.node,))
+            command = BeginShred(topic.topic, shred, now_ms, (self._foundation.storage.node,))
             keys = await self._catalogue.change_keys(command)
         return await self.confirm(topic)
+
+    def _check_alone(self, topic: Topic) -> None:
+        """Raises RequestError where other nodes hold the topic too: they do not confirm yet."""
+        membership = self._catalogue.state.membership
+        holders = {node for p in topic.partitions for node in membership.assignment(p).everyone}
+        others = sorted(holders - {self._foundation.storage.node})
+        if others:
+            names = ", ".join(map(str, others))
+            raise _refused(
+                f"nodes {names} hold the topic too, and only a topic with one replica, on the node"
+                " that is asked, can be shredded yet: delete the topic, and have a custodian"
+                " destroy its key"
+            )
 
     async def confirm(self, topic: Topic) -> TopicKeys:
         """Step 2 on this node; raises RequestError."""

@@ -45,7 +45,7 @@ class LogEnd(msgspec.Struct, frozen=True):
 
 
 class ConfirmShred(Command, frozen=True, tag="confirm-shred/1"):
-    """Step 2, by each node: its logs are closed and its keys wiped; `ends` of those it leads."""
+    """Step 2, by each node: its logs are closed and its keys wiped; `ends` of those it holds."""
 
     topic: TopicId
     shred: UUID

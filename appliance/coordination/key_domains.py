@@ -24,7 +24,7 @@ from appliance.coordination.key_commands import (
     TopicKeys,
 )
 from appliance.errors import ErrorCode
-from appliance.types import TopicId
+from appliance.types import PartitionId, TopicId
 
 KeyOutcome = KeysChanged | CommandRefused
 
@@ -121,9 +121,16 @@ def _completed(command: CompleteShred, held: TopicKeys) -> TopicKeys | CommandRe
 
 
 def _merged(held: TopicKeys, ends: tuple[LogEnd, ...]) -> tuple[LogEnd, ...]:
-    """One end for each log, the newest."""
-    by_log = {end.partition: end for end in (*held.ends, *ends)}
-    return tuple(by_log[partition] for partition in sorted(by_log))
+    """One end for each log: the furthest, as Raft compares logs, which holds all that was decided.
+
+    Positions never go back, so an earlier shredding's ends give way to later ones.
+    """
+    furthest: dict[PartitionId, LogEnd] = {}
+    for end in (*held.ends, *ends):
+        known = furthest.get(end.partition)
+        if known is None or known.position < end.position:
+            furthest[end.partition] = end
+    return tuple(furthest[partition] for partition in sorted(furthest))
 
 
 def _refused(message: str) -> CommandRefused:

@@ -67,6 +67,18 @@ def test_every_order_of_repeated_steps_comes_to_the_same(catalog):
     assert keys(other).domain == once.domain
 
 
+def test_of_several_replicas_the_furthest_end_counts_whoever_confirms_first(catalog):
+    behind = LogEnd(LOG, Position(Term(2), Index(50)), Offset(40))
+    for first, second in ((END, behind), (behind, END)):
+        held = Catalog()
+        held.apply(CreateTopic(TOPIC, "orders", (LOG,)))
+        held.apply(AssignKeyDomain(TOPIC, OLD))
+        held.apply(BEGIN)
+        held.apply(ConfirmShred(TOPIC, SHRED, ONE, (first,)))
+        held.apply(ConfirmShred(TOPIC, SHRED, TWO, (second,)))
+        assert keys(held).ends == (END,)
+
+
 def test_no_step_can_be_skipped(catalog):
     steps = (BEGIN, CONFIRM_ONE, CONFIRM_TWO, COMPLETE)
     for chosen in itertools.chain.from_iterable(
