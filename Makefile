@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test install lint unit system simulate mutants bench fuzz torture lock clean help
+.PHONY: run test install lint unit system simulate mutants bench test-clients fuzz torture lock clean help
 
 help:            ## what each target does
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
 
 run: install     ## start a secured appliance here (ARGS='--dir DIR --kafka-port N')
 	@exec $(BIN)/memorystreamer quickstart $(ARGS)
@@ -43,6 +43,9 @@ simulate: install  ## the cluster under faults, seed by seed (ARGS='--tier core 
 
 mutants: install  ## deliberate bugs, and the checker that catches each (ARGS='NAME ...')
 	$(BIN)/python tests/simulation/mutants.py $(ARGS)
+
+test-clients: install  ## Kafka clients in five languages against an appliance (minutes; writes docs/clients.md)
+	$(BIN)/python tests/clients/run.py
 
 bench: install   ## this machine's limits, the appliance, and their ratios
 	$(BIN)/python bench/run.py $(ARGS)

@@ -1,7 +1,7 @@
 """AlterUserScramCredentials (key 51): sets and removes credentials (KIP-554).
 
 Why each version exists:
-0  the API itself.
+0  the API itself. librdkafka ends it with one section of tagged fields too many.
 """
 
 from typing import Final
@@ -58,4 +58,5 @@ API: Final = Api(
         into=AlterUserScramCredentials,
     ),
     response=_RESPONSE,
+    spare_bytes=1,
 )

@@ -22,8 +22,8 @@ from appliance.wire.requests import (
     QuorumsOfTopic,
 )
 
-_LISTENER: Final = "kafka"
-"""The name that endpoints are told under: the listener's."""
+_LISTENER: Final = "KAFKA"
+"""The name that endpoints are told under: the listener's, in capitals as the Java client demands."""
 
 _Topics = tuple[tuple[TopicName, tuple[tuple[PartitionIndex], ...]], ...]
 
