@@ -44,7 +44,6 @@ KNOWN = {
         for codec in ("snappy", "lz4", "zstd")
     },
     ("@platformatic/kafka", "produce zstd"): "needs a Node.js with zstd (22.15)",
-    ("@platformatic/kafka", "consume"): "counts the batch that zstd could not make",
 }
 """Failures that are the client's on this machine, with the reason."""
 

@@ -177,7 +177,7 @@ def test_flexibility_and_header_versions_agree_with_kio(api, version, side):
 
 
 @PARAMETERS
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=3, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_kio_reads_what_we_write_and_writes_it_alike(api, version, side, data):
     values = data.draw(values_of(whole(api, version, side)))
@@ -220,7 +220,7 @@ def kafka_python(api: Api, side: str) -> type:
     [entry for entry in EVERY_SIDE if known_to_kafka_python(*entry)],
     ids=label,
 )
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=3, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_kafka_python_reads_what_we_write_and_writes_it_alike(api, version, side, data):
     values = data.draw(values_of(whole(api, version, side)))
