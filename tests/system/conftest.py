@@ -31,6 +31,12 @@ def until(condition, what, seconds=START_S):
     return value
 
 
+def spent_s(pid):
+    """Processor time of a process and of its children that have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 class Program:
     """A running program whose lines are kept, stdout and stderr apart."""
 
@@ -106,6 +112,11 @@ class Quickstart:
     @property
     def node_pid(self):
         return int((self.node / "pid").read_text())
+
+    @property
+    def spent_s(self):
+        """Processor time of the quickstart, its node, and what they have waited for."""
+        return sum(spent_s(pid) for pid in (self.program.process.pid, self.node_pid))
 
     @property
     def running(self):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import COMMAND, Program, until
+from .conftest import COMMAND, Program, spent_s, until
 
 pytestmark = pytest.mark.system
 
@@ -49,7 +49,7 @@ def test_the_last_line_on_stdout_says_where_it_serves(quickstart):
     admin = quickstart.client("admin")
     addresses = f"kafka=127.0.0.1:{quickstart.kafka} native=127.0.0.1:{quickstart.native}"
     assert ready == f"ready {addresses} admin={admin}"
-    assert quickstart.program.errors == []
+    assert not [line for line in quickstart.program.errors if line.startswith("memorystreamer:")]
 
 
 def test_nobody_else_may_read_what_it_makes(quickstart):
@@ -77,19 +77,14 @@ def test_a_profile_is_named_by_option_or_environment(quickstart):
 
 def test_an_idle_node_needs_little_memory_and_hardly_any_time(quickstart):
     """Under 150 MB and under 1% of a core, once what a start leaves to do is done."""
-    process = Path("/proc") / str(quickstart.node_pid)
-
-    def spent_s():
-        fields = (process / "stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def share():
-        before = spent_s()
+        before = spent_s(quickstart.node_pid)
         time.sleep(IDLE_S)  # the measure is of a span of time
-        return (spent_s() - before) / IDLE_S
+        return (spent_s(quickstart.node_pid) - before) / IDLE_S
 
     until(lambda: share() < 0.01, "a node at rest", seconds=30)
-    status = (process / "status").read_text()
+    status = Path(f"/proc/{quickstart.node_pid}/status").read_text()
     resident = next(line for line in status.splitlines() if line.startswith("VmRSS"))
     assert int(resident.split()[1]) < 150_000
 
@@ -108,8 +103,9 @@ def test_a_life_on_a_local_keystore(fresh, passphrase, tmp_path):
     wrong.touch(mode=0o600)
     wrong.write_text("something else\n")
     _one_line(fresh.launch("--passphrase-file", str(wrong)), "passphrase")
-    # The limit is one for a machine that does nothing else.
-    assert fresh.start(*passphrase, "--no-restart") < 2 * SECOND_START_S
+    # Counted in processor time, because other processes must not fail this test.
+    fresh.start(*passphrase, "--no-restart")
+    assert fresh.spent_s < SECOND_START_S
     assert fresh.command("consume", "demo", "--exit-at-end").stdout == b"one\ntwo\n"
     os.kill(fresh.node_pid, signal.SIGKILL)
     said = fresh.program.says("ended by signal 9", fresh.program.errors)

@@ -101,7 +101,8 @@ def test_five_clients_read_what_was_fed(quickstart, fed, tmp_path):
 def test_five_clients_read_it_after_a_restart(quickstart, fed, tmp_path):
     code, seconds = quickstart.stop()
     assert (code, seconds < 5) == (0, True)
-    assert quickstart.start() < 30
+    quickstart.start()
+    assert quickstart.spent_s < 5
     _all_five_read(quickstart, "restarted", fed, tmp_path)
 
 

@@ -30,7 +30,7 @@ from appliance.cli.quickstart import (
 )
 from appliance.cli.quickstart.configuration import Ports
 from appliance.cli.quickstart.layout import Layout, NodeFolder
-from appliance.cli.quickstart.nodes import NodeEnded, Supervisor
+from appliance.cli.quickstart.nodes import NodeEnded, Supervisor, unexplained
 from appliance.config import NodeConfig
 from appliance.errors import ConfigurationError
 from appliance.observe.log import LEVELS
@@ -215,9 +215,8 @@ async def _nodes(
             print(f"{ready} admin={layout.client / 'admin.properties'}", flush=True)
             await trio.sleep_forever()
     except* NodeEnded as ended:
-        for failure in ended.exceptions:
-            if not (isinstance(failure, NodeEnded) and failure.explained):
-                _report(str(failure))
+        for line in unexplained(ended):
+            _report(line)
     return 1
 
 

@@ -37,6 +37,17 @@ class NodeEnded(Exception):
         """A node that exits by itself says why in a line of its own; a signal says nothing."""
 
 
+def unexplained(ended: BaseExceptionGroup[NodeEnded]) -> list[str]:
+    """A line for each node that ended without a word of its own, however deep its error lies."""
+    lines: list[str] = []
+    for failure in ended.exceptions:
+        if isinstance(failure, BaseExceptionGroup):
+            lines += unexplained(failure)
+        elif not failure.explained:
+            lines.append(str(failure))
+    return lines
+
+
 class Supervisor(Struct, frozen=True):
     """How the nodes of one quickstart are run."""
 

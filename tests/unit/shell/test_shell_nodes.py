@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from appliance.cli.quickstart.layout import NodeFolder
-from appliance.cli.quickstart.nodes import NodeEnded, Supervisor
+from appliance.cli.quickstart.nodes import NodeEnded, Supervisor, unexplained
 
 READY_THEN_DIES = """
 import os, sys
@@ -109,6 +109,12 @@ def test_a_node_that_never_served_ends_the_quickstart(node: NodeFolder) -> None:
         assert raised.value.explained
 
     run(body)
+
+
+def test_only_nodes_that_said_nothing_are_spoken_for() -> None:
+    said, killed = NodeEnded(1, 2), NodeEnded(2, -9)
+    ended = BaseExceptionGroup("all", [BaseExceptionGroup("one", [said]), killed])
+    assert unexplained(ended) == [str(killed)]
 
 
 def test_a_refused_creation_ends_the_quickstart(node: NodeFolder) -> None:
