@@ -18,7 +18,7 @@ from appliance.broker.tail import ENTRY_OVERHEAD_BYTES, EntryTail
 from appliance.errors import ErrorCode, KeyProviderError, StorageError
 from appliance.limits import MIB
 from appliance.ports import PartitionLog
-from appliance.types import Entry, EntryHeader, EntryKind, Index, TimestampMs
+from appliance.types import Entry, EntryHeader, EntryKind, Index, Offset, TimestampMs
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -38,6 +38,10 @@ class Machine(Protocol[R_co]):
 
     def apply(self, entry: Entry) -> R_co:
         """Takes the next batch or command."""
+        ...
+
+    def reset(self) -> None:
+        """Forgets everything: a log that begins later takes the place of the one before."""
         ...
 
 
@@ -139,6 +143,12 @@ class Applying(Generic[R]):
         except (StorageError, KeyProviderError) as failure:
             self.failure = failure
         self._apply_at_hand()
+
+    def restart(self, applied: Index, offset: Offset) -> None:
+        """Begins anew behind a snapshot, which holds no more than where it ends."""
+        self._machine.reset()
+        self.applied = self._decided = applied
+        self.high_watermark = offset
 
     def renounce(self, error: ErrorCode) -> None:
         """Tells all who wait that this replica will not say what becomes of their entries."""

@@ -13,7 +13,7 @@ import trio
 from appliance.broker.foundation import Foundation
 from appliance.broker.replica import Replica
 from appliance.errors import DamageDetected, ErrorCode, RequestError
-from appliance.invariant import invariant
+from appliance.invariant import InvariantViolation, invariant
 from appliance.raft.configuration import Configuration
 from appliance.types import Entry, EntryHeader, EntryKind, PartitionId
 
@@ -27,6 +27,9 @@ class _Machine(Generic[C, O]):
     def __init__(self, decoder: msgspec.msgpack.Decoder[C], apply: Callable[[C], O]) -> None:
         self._decoder = decoder
         self._apply = apply
+
+    def reset(self) -> None:
+        raise InvariantViolation("logs of commands are never cut, so none is replaced")
 
     def apply(self, entry: Entry) -> O:
         try:

@@ -85,7 +85,7 @@ class Consensus:
         self._groups[replica.partition] = replica
         self.stirred(replica.partition)
         for item in self._early.pop(replica.partition, ()):
-            replica.step(item.message, item.entries)
+            replica.step(item.message, item.entries, item.offset)
 
     def remove(self, group: PartitionId) -> None:
         """The replica is closed, or about to be."""
@@ -137,10 +137,16 @@ class Consensus:
 
     def send(self, group: PartitionId, message: PeerMessage, entries: Sequence[Entry]) -> None:
         """See `Host.send`."""
+        offset = None
+        if isinstance(message, SnapshotOffer):
+            replica = self._groups.get(group)
+            offset = replica.first_offset if replica is not None else None
+            if offset is None:
+                return
         bulk = (isinstance(message, Append) and entries) or isinstance(message, SnapshotOffer)
         outbox = self._peers.outbox(message.to, Channel.BULK if bulk else Channel.CONTROL)
         if outbox is not None and outbox.open:
-            outbox.put(peer_codec.encode(group, message, entries))
+            outbox.put(peer_codec.encode(group, message, entries, offset))
 
     def led(self, group: PartitionId, leadership: Leadership) -> None:
         """See `Host.led`."""
@@ -185,7 +191,7 @@ class Consensus:
                 self._keep_early(item)
                 continue
             self.stirred(item.group)
-            replica.step(message, item.entries)
+            replica.step(message, item.entries, item.offset)
 
     def _keep_early(self, item: peer_codec.Item) -> None:
         """Keeps the first messages of a group that is opened because of them."""

@@ -15,11 +15,16 @@ import trio
 from appliance.errors import KeyProviderError, StorageError, StorageFull
 from appliance.limits import FULL_DISK_RETRY_S
 from appliance.ports import HardState, NodeStorage, PartitionLog
-from appliance.types import Entry, Index, PartitionId
+from appliance.types import Entry, Index, Offset, PartitionId, Position
 
 
 class _Truncate(msgspec.Struct, frozen=True, gc=False):
     last_kept: Index
+
+
+class _Reset(msgspec.Struct, frozen=True, gc=False):
+    position: Position
+    offset: Offset
 
 
 class _Append(msgspec.Struct, frozen=True, gc=False):
@@ -31,6 +36,7 @@ class Reports(msgspec.Struct, frozen=True):
 
     saved: Callable[[HardState], None]
     durable: Callable[[Index], None]
+    reset: Callable[[Position, Offset], None]
     full: Callable[[], None]
     failed: Callable[[], None]
     idle: Callable[[], None]
@@ -53,7 +59,7 @@ class LogWriter:
         self._storage = storage
         self._nursery = nursery
         self._reports = reports
-        self._queue: deque[HardState | _Truncate | _Append] = deque()
+        self._queue: deque[HardState | _Truncate | _Reset | _Append] = deque()
         self._unflushed = False
         self.busy = False
         self.failed = False
@@ -70,6 +76,11 @@ class LogWriter:
     def truncate(self, last_kept: Index) -> None:
         """Has all entries after an index taken back."""
         self._queue.append(_Truncate(last_kept))
+        self._work()
+
+    def reset(self, position: Position, offset: Offset) -> None:
+        """Has the log begun anew behind a snapshot."""
+        self._queue.append(_Reset(position, offset))
         self._work()
 
     def append(self, entries: Sequence[Entry]) -> None:
@@ -124,6 +135,10 @@ class LogWriter:
             case _Truncate(last_kept):
                 await self._log.truncate(last_kept)
                 self._queue.popleft()
+            case _Reset(position, offset):
+                await self._log.reset(position, offset)
+                self._queue.popleft()
+                self._reports.reset(position, offset)
             case _Append(entries):
                 self._log.append(entries)
                 self._queue.popleft()

@@ -39,6 +39,10 @@ class PartitionState:
     """What committed batches amount to: the replica's machine."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Knows nothing of any batch; what was applied is forgotten."""
         self.producers = ProducerTable()
         self.max_timestamp_ms = -1
         self.max_timestamp_offset = Offset(-1)

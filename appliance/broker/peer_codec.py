@@ -5,7 +5,8 @@
 
 The header is the message of `raft.messages` in msgpack. An append carries for each entry a row of
 20 bytes (leader time, base offset, last offset delta) and then the payloads, in order; what the
-core needs to know of them stands in the header's runs. Liveness is an item of its own kind whose
+core needs to know of them stands in the header's runs. An offer of a snapshot carries the next
+offset behind it, in 8 bytes. Liveness is an item of its own kind whose
 body is columns (`liveness`).
 
 Rules: a delivery is of the version that the greeting settled; one that does not add up closes the
@@ -40,6 +41,7 @@ LIVENESS: Final = 255
 
 _HEAD: Final = Struct(">IB16sI")
 _ROW: Final = Struct(">QQi")
+_OFFSET: Final = Struct(">Q")
 _LENGTH_BYTES: Final = 4
 _NO_GROUP: Final = bytes(16)
 
@@ -64,15 +66,24 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     group: PartitionId
     message: raft.PeerMessage
     entries: tuple[Entry, ...] = ()
+    offset: Offset = Offset(0)
+    """Of a snapshot that is offered: the next offset behind it."""
 
 
-def encode(group: PartitionId, message: raft.PeerMessage, entries: Sequence[Entry] = ()) -> bytes:
-    """One item."""
+def encode(
+    group: PartitionId,
+    message: raft.PeerMessage,
+    entries: Sequence[Entry] = (),
+    offset: Offset | None = None,
+) -> bytes:
+    """One item; a snapshot is offered with the next offset behind it."""
     header = _encoder.encode(message)
     columns = b"".join(
         _ROW.pack(e.header.leader_time_ms, e.header.base_offset, e.header.last_offset_delta)
         for e in entries
     )
+    if offset is not None:
+        columns = _OFFSET.pack(offset)
     size = sum(e.header.payload_bytes for e in entries)
     head = _HEAD.pack(
         _HEAD.size - _LENGTH_BYTES + len(header) + len(columns) + size,
@@ -110,8 +121,14 @@ def split(delivery: memoryview) -> Iterator[Item | memoryview]:
             yield body
         elif kind < len(KINDS) and header_bytes <= len(body):
             message = _message(kind, body[:header_bytes])
-            entries = _entries(message, body[header_bytes:])
-            yield Item(PartitionId(UUID(bytes=group)), message, entries)
+            rest = body[header_bytes:]
+            if isinstance(message, raft.SnapshotOffer):
+                if len(rest) != _OFFSET.size:
+                    raise _torn()
+                offset = Offset(_OFFSET.unpack(rest)[0])
+                yield Item(PartitionId(UUID(bytes=group)), message, (), offset)
+                continue
+            yield Item(PartitionId(UUID(bytes=group)), message, _entries(message, rest))
         else:
             raise ProtocolViolation("a delivery holds a message that is not known")
 

@@ -51,6 +51,7 @@ STAGING_BYTES = MAX_STAGED_BYTES - MAX_BATCH_BYTES
 
 _NOT_HERE = "this node does not lead"
 _NONE = Index(0)
+_BEGINNING = Offset(0)
 
 
 class Host(Protocol):
@@ -118,6 +119,7 @@ class Replica(Generic[R]):
             Reports(
                 self._on_saved,
                 self._on_durable,
+                self._on_reset,
                 self._on_full,
                 self._on_failed,
                 self._wake_drained,
@@ -209,11 +211,18 @@ class Replica(Generic[R]):
 
     # --- time and messages ---------------------------------------------------------------------
 
-    def step(self, message: PeerMessage, entries: Sequence[Entry] = ()) -> None:
-        """Takes a message of another member, with the entries that it carries."""
+    @property
+    def first_offset(self) -> Offset:
+        """The next offset behind the snapshot that stands before the log's first entry."""
+        return self._log.segments()[0].first_offset
+
+    def step(
+        self, message: PeerMessage, entries: Sequence[Entry] = (), offset: Offset = _BEGINNING
+    ) -> None:
+        """Takes a message of another member, with the entries or the offset that it carries."""
         if not self._closed:
             self._core.step(message)
-            self._pump(entries)
+            self._pump(entries, offset=offset)
 
     def tick(self, ticks: int = 1) -> None:
         """Lets the core's time pass."""
@@ -351,7 +360,12 @@ class Replica(Generic[R]):
 
     # --- carrying out --------------------------------------------------------------------------
 
-    def _pump(self, incoming: Sequence[Entry] = (), proposed: Index = _NONE) -> None:
+    def _pump(
+        self,
+        incoming: Sequence[Entry] = (),
+        proposed: Index = _NONE,
+        offset: Offset = _BEGINNING,
+    ) -> None:
         """Carries out what consensus has come to; `raft.ready` gives the order."""
         ready = self._core.ready()
         if ready.leadership is not None:
@@ -363,6 +377,8 @@ class Replica(Generic[R]):
             self._host.send(self.partition, message, ())
         try:
             self._store(ready, incoming, proposed)
+            if ready.install is not None:
+                self._writer.reset(ready.install.position, offset)
         except StorageError:
             self._on_failed()
             return
@@ -435,6 +451,14 @@ class Replica(Generic[R]):
             self._core.advance(persisted=Position(term, index))
             self._pump()
         self._wake_drained()
+
+    def _on_reset(self, position: Position, offset: Offset) -> None:
+        """The log is empty behind a snapshot now; the leader sends what follows."""
+        self._tail.clear()
+        self._end_offset = offset
+        self._applying.restart(position.index, offset)
+        self._core.advance(snapshot=position)
+        self._pump()
 
     def _on_applied(self, index: Index) -> None:
         if self._applying.failure is not None:

@@ -162,6 +162,18 @@ class Quickstart:
         )
 
 
+@pytest.fixture(name="program")
+def program_fixture():
+    """Starts a command beside the test."""
+    return Program
+
+
+@pytest.fixture(name="until")
+def until_fixture():
+    """Polls a condition."""
+    return until
+
+
 @pytest.fixture(scope="session")
 def quickstart(tmp_path_factory):
     """A running appliance, which tests share; whoever stops it starts it again."""

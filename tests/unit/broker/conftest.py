@@ -89,6 +89,7 @@ class Disk:
     def __init__(self):
         self.logs = {}
         self.states = {}
+        self.bases = {}
         self.gates = {}
         self.broken = set()
         self.full = set()
@@ -105,7 +106,12 @@ class Log:
         self.staged = []
         self.flushing = False
         self.closed = False
-        self.start_offset = Offset(0)
+        self.start_offset = self.base[1]
+
+    @property
+    def base(self):
+        """What stands before the first entry that is held: its position and the next offset."""
+        return self.disk.bases.get(self.partition, (Position(Term(0), Index(0)), Offset(0)))
 
     def _all(self):
         return [*self.entries_held, *self.staged]
@@ -114,27 +120,28 @@ class Log:
     def last(self):
         every = self._all()
         if not every:
-            return Position(Term(0), Index(0))
+            return self.base[0]
         return Position(every[-1].header.term, every[-1].header.index)
 
     @property
     def durable(self):
-        return Index(len(self.entries_held))
+        return Index(self.base[0].index + len(self.entries_held))
 
     @property
     def first_index(self):
-        return Index(1)
+        return Index(self.base[0].index + 1)
 
     @property
     def end_offset(self):
         every = self._all()
-        return every[-1].header.next_offset if every else Offset(0)
+        return every[-1].header.next_offset if every else self.base[1]
 
     def term_at(self, index):
-        every = self._all()
-        if index == 0:
-            return Term(0)
-        return every[index - 1].header.term if 0 < index <= len(every) else None
+        every, base = self._all(), self.base[0]
+        if index == base.index:
+            return base.term
+        place = index - base.index - 1
+        return every[place].header.term if 0 <= place < len(every) else None
 
     def epochs(self):
         found = {}
@@ -145,8 +152,17 @@ class Log:
     async def truncate(self, last_kept):
         await trio.lowlevel.checkpoint()
         assert not self.flushing
-        del self.staged[max(0, last_kept - len(self.entries_held)) :]
-        del self.entries_held[last_kept:]
+        kept = last_kept - self.base[0].index
+        del self.staged[max(0, kept - len(self.entries_held)) :]
+        del self.entries_held[kept:]
+
+    async def reset(self, position, offset):
+        await trio.lowlevel.checkpoint()
+        assert not self.flushing
+        self.staged.clear()
+        self.entries_held.clear()
+        self.disk.bases[self.partition] = (position, offset)
+        self.start_offset = max(self.start_offset, offset)
 
     def segments(self):
         """Two entries a file; the last one is written, those below the start are gone."""
@@ -178,6 +194,15 @@ class Log:
     async def raise_start(self, offset, *, applied=None):
         await trio.lowlevel.checkpoint()
         self.start_offset = max(self.start_offset, offset)
+        held = self.entries_held
+        while held and applied and held[0].header.next_offset <= offset:
+            header = held[0].header
+            if header.index > applied or len(held) == 1:
+                break
+            del held[0]
+            self.disk.bases[self.partition] = (
+                Position(header.term, header.index), header.next_offset
+            )  # fmt: skip
 
     def append(self, entries):
         if self.closed:
@@ -226,7 +251,9 @@ class Log:
 
     async def entries(self, first, last, max_bytes):
         await trio.lowlevel.checkpoint()
-        return self.entries_held[first - 1 : min(last, first + 6)]
+        place = first - self.base[0].index - 1
+        assert place >= 0, "entries that are gone are not asked for"
+        return self.entries_held[place : min(last - self.base[0].index, place + 7)]
 
     async def first_batch_at_time(self, timestamp_ms, end):
         await trio.lowlevel.checkpoint()

@@ -23,6 +23,9 @@ from appliance.types import KeyDomainId, Principal, PrincipalKind
 from appliance.wire.requests import (
     AddNode,
     CreateTopics,
+    DeleteRecords,
+    DeleteRecordsPartition,
+    DeleteRecordsTopic,
     DescribeNodes,
     DrainNode,
     LeadPartition,
@@ -439,6 +442,27 @@ def test_a_partition_moves_to_another_node_while_it_is_written(play):
             lambda: cluster.group() not in cluster.disks[holder].logs, "the old log to be removed"
         )
         assert await cluster.produce_surely(b"d") == 7
+
+    play(body)
+
+
+def test_a_new_member_begins_behind_what_was_deleted_before_it_came(play):
+    async def body(cluster):
+        await cluster.create(replication=1)
+        for value in (b"a", b"b", b"c", b"d"):
+            await cluster.produce_surely(value)
+        holder = cluster.leader(cluster.group())
+        gone = DeleteRecordsTopic("orders", (DeleteRecordsPartition(0, 3),))
+        reply = await cluster.ask(holder, DeleteRecords((gone,), 1000), "kafka")
+        assert reply.topics[0].partitions[0].error is ErrorCode.NONE
+        assert cluster.disks[holder].bases, "entries have been removed"
+        to = next(n for n in (1, 2, 3) if n != holder)
+        await cluster.ask(1, MovePartition("orders", 0, (to,)))
+        await cluster.until(lambda: cluster.leader(cluster.group()) == to, "the new leader")
+        assert await cluster.produce_surely(b"e") == 4
+        assert cluster.disks[to].bases[cluster.group()][1] == 3
+        reply = await cluster.ask(to, cluster.world.fetch_request(3), "kafka")
+        assert reply.topics[0].partitions[0].high_watermark == 5
 
     play(body)
 

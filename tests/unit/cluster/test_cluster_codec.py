@@ -64,8 +64,12 @@ def test_every_kind_of_message_arrives_as_it_was() -> None:
         raft.TimeoutNow(**both),
     ]
     assert {type(message) for message in sent} == set(peer_codec.KINDS)
-    delivery = a_delivery(*(peer_codec.encode(GROUP, message) for message in sent))
-    assert [item.message for item in peer_codec.split(delivery)] == sent
+    offsets = [40 if isinstance(message, raft.SnapshotOffer) else None for message in sent]
+    pairs = zip(sent, offsets, strict=True)
+    delivery = a_delivery(*(peer_codec.encode(GROUP, m, (), offset) for m, offset in pairs))
+    items = list(peer_codec.split(delivery))
+    assert [item.message for item in items] == sent
+    assert [item.offset for item in items] == [offset or 0 for offset in offsets]
 
 
 def test_runs_are_of_one_kind_and_term_and_a_configuration_stands_alone() -> None:
