@@ -7,15 +7,16 @@ Rules:
 - Depth is bounded by construction: closures nest as declarations do, and those are finite.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter, itemgetter
-from typing import Protocol, TypeVar, cast
+from struct import Struct
+from typing import TypeVar, cast
 
 from msgspec import UNSET
 
 from appliance.errors import ProtocolViolation
 from appliance.invariant import invariant
-from appliance.wire.kafka import primitives
+from appliance.wire.kafka import primitives, runs
 from appliance.wire.kafka.primitives import Output, Reader
 from appliance.wire.kafka.schema import Array, Field, Fields, Scalar, Value
 
@@ -23,12 +24,6 @@ Decode = Callable[[Reader], object]
 Encode = Callable[[Output, object], None]
 _Get = Callable[[object], object]
 _T = TypeVar("_T")
-
-
-class _Build(Protocol):
-    """Makes one value of its fields' values: a type, or a tuple in their order."""
-
-    def __call__(self, **values: object) -> object: ...
 
 
 def _erased(put: Callable[[Output, _T], None]) -> Encode:
@@ -111,39 +106,39 @@ def compile_decoder(fields: Fields, version: int, *, flexible: bool) -> Decode:
     """A function that reads one value of `fields` in this version from a reader."""
     carried = [f for f in fields.fields if f.carried_by(version) and f.tag is None]
     steps = tuple(
-        (f.name if f.bound else None, _decode_field(f, version, flexible=flexible)) for f in carried
+        _decode_step(run, version, flexible=flexible)
+        for run in runs.grouped(carried, runs.is_number)
     )
-    names = {f.name for f in carried}
-    absent: dict[str, object] = {
-        f.name: f.default
-        for f in fields.fields
-        if f.bound and f.name not in names and f.default is not UNSET
-    }
-    build: _Build = _tuple_of(fields) if fields.into is None else fields.into
-    read_tags = _decode_tags(fields, version) if flexible else None
+    tagged = [f for f in fields.fields if f.tag is not None and f.carried_by(version)]
+    read_tags = _decode_tags(tagged, version) if flexible else None
+    given = [f.name for f in carried if f.bound]
+    if flexible:
+        given += [f.name for f in tagged if f.bound]
+    build = runs.building(fields, given)
 
     def decode(reader: Reader) -> object:
-        values = absent.copy()
-        for name, read in steps:
-            if name is None:
-                read(reader)
+        values: list[object] = []
+        for numbers, read, keep in steps:
+            if numbers is not None:
+                values += reader.numbers(numbers)
+            elif keep:
+                values.append(read(reader))
             else:
-                values[name] = read(reader)
+                read(reader)
         if read_tags is not None:
-            read_tags(reader, values)
-        return build(**values)
+            values += read_tags(reader)
+        return build(values)
 
     return decode
 
 
-def _tuple_of(fields: Fields) -> _Build:
-    """Puts values in the order of their declaration."""
-    order = [f.name for f in fields.fields if f.bound]
-
-    def build(**values: object) -> object:
-        return tuple([values[name] for name in order])
-
-    return build
+def _decode_step(
+    run: Sequence[Field], version: int, *, flexible: bool
+) -> tuple[Struct | None, Decode, bool]:
+    """How numbers side by side are read, or how one other field is and whether it is kept."""
+    first = run[0]
+    numbers = runs.reading(run) if runs.is_number(first) else None
+    return numbers, _decode_field(first, version, flexible=flexible), first.bound
 
 
 def _decode_field(field: Field, version: int, *, flexible: bool) -> Decode:
@@ -181,6 +176,8 @@ def _decode_array(array: Array, version: int, *, flexible: bool, nullable: bool)
             if nullable:
                 return None
             raise ProtocolViolation("null where an array must be")
+        if count == 1:
+            return (read(reader),)
         return tuple([read(reader) for _ in range(count)])
 
     return decode
@@ -198,21 +195,17 @@ def _decode_nested(nested: Fields, version: int, *, flexible: bool, nullable: bo
     return decode
 
 
-_DecodeTags = Callable[[Reader, dict[str, object]], None]
+def _decode_tags(tagged: Sequence[Field], version: int) -> Callable[[Reader], Sequence[object]]:
+    """Reads a section of tagged fields: known ones are checked, those that are bound are given."""
+    known = {f.tag: (f.name, _decode_field(f, version, flexible=True)) for f in tagged}
+    usual = {f.name: _default_of(f) for f in tagged if f.bound}
 
-
-def _decode_tags(fields: Fields, version: int) -> _DecodeTags:
-    """Reads a section of tagged fields: known ones are checked, those that are bound are kept."""
-    known = {
-        f.tag: (f.name if f.bound else None, _decode_field(f, version, flexible=True))
-        for f in fields.fields
-        if f.tag is not None and f.carried_by(version)
-    }
-
-    def skip(reader: Reader, _: dict[str, object]) -> None:
+    def skip(reader: Reader) -> Sequence[object]:
         reader.skip_tags()
+        return ()
 
-    def decode(reader: Reader, values: dict[str, object]) -> None:
+    def decode(reader: Reader) -> Sequence[object]:
+        values = usual.copy()
         last = -1
         for _ in range(reader.tag_count()):
             tag = reader.unsigned_varint()
@@ -220,15 +213,16 @@ def _decode_tags(fields: Fields, version: int) -> _DecodeTags:
                 raise ProtocolViolation("tagged fields are out of order")
             last = tag
             end = reader.unsigned_varint() + reader.position
-            name, read = known.get(tag, (None, None))
+            name, read = known.get(tag, ("", None))
             if read is None:
                 reader.skip(end - reader.position)
             else:
                 value = read(reader)
-                if name is not None:
+                if name in values:
                     values[name] = value
             if reader.position != end:
                 raise ProtocolViolation("a tagged field is not as long as it says")
+        return tuple(values.values())
 
     return decode if known else skip
 
@@ -239,20 +233,30 @@ def _decode_tags(fields: Fields, version: int) -> _DecodeTags:
 def compile_encoder(fields: Fields, version: int, *, flexible: bool) -> Encode:
     """A function that appends one value of `fields` in this version to a buffer."""
     get_of = _getters(fields)
-    frozen = tuple(
-        (get_of[f.name], _encode_field(f, version, flexible=flexible))
-        for f in fields.fields
-        if f.carried_by(version) and f.tag is None
+    carried = [f for f in fields.fields if f.carried_by(version) and f.tag is None]
+    steps = tuple(
+        (runs.writing(run, fields), None, _no_tags)
+        if _is_plain_number(run[0])
+        else (None, get_of[run[0].name], _encode_field(run[0], version, flexible=flexible))
+        for run in runs.grouped(carried, _is_plain_number)
     )
     put_tags = _encode_tags(fields, get_of, version) if flexible else None
 
     def encode(output: Output, value: object) -> None:
-        for get, put in frozen:
-            put(output, get(value))
+        for pack, get, put in steps:
+            if pack is not None:
+                output += pack(value)
+            elif get is not None:
+                put(output, get(value))
         if put_tags is not None:
             put_tags(output, value)
 
     return encode
+
+
+def _is_plain_number(field: Field) -> bool:
+    """A number that is taken from the value; one that is the same always is written by itself."""
+    return runs.is_number(field) and field.bound
 
 
 def _getters(fields: Fields) -> dict[str, _Get]:

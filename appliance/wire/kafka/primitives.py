@@ -63,6 +63,15 @@ class Reader:
         self.position = end
         return start
 
+    def numbers(self, form: struct.Struct) -> tuple[object, ...]:
+        """Numbers side by side, as `form` has them."""
+        start = self.position
+        end = start + form.size
+        if end > self._end:
+            raise ProtocolViolation(_CUT_SHORT)
+        self.position = end
+        return form.unpack_from(self._view, start)
+
     def bool(self) -> bool:
         """One byte; any but 0 is true."""
         return self._view[self._advance(1)] != 0
@@ -151,6 +160,10 @@ class Reader:
 
     def compact_string(self) -> str | None:
         """A length plus one, 0 for null, and UTF-8."""
+        start = self.position
+        if start < self._end and (size := self._view[start]) < 0x80:  # As almost always.
+            self.position = start + 1
+            return self._text(size - 1)
         return self._text(self.unsigned_varint() - 1)
 
     def _text(self, size: int) -> str | None:
@@ -196,6 +209,10 @@ class Reader:
 
     def compact_count(self, min_width: int) -> int | None:
         """As `count`, with the count plus one as an unsigned varint."""
+        start = self.position
+        if start < self._end and (count := self._view[start]) < 0x80:  # As almost always.
+            self.position = start + 1
+            return self._admit(count - 1, min_width)
         return self._admit(self.unsigned_varint() - 1, min_width)
 
     def _admit(self, count: int, min_width: int) -> int | None:
@@ -391,4 +408,7 @@ def put_count(output: Output, count: int | None) -> None:
 
 def put_compact_count(output: Output, count: int | None) -> None:
     """A count plus one, 0 for a null array."""
-    put_unsigned_varint(output, 0 if count is None else count + 1)
+    if count is not None and count < 0x7F:
+        output.append(count + 1)
+    else:
+        put_unsigned_varint(output, 0 if count is None else count + 1)
