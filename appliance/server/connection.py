@@ -198,6 +198,9 @@ class Connection(Generic[C]):
                     return
             if not frames.at_boundary:
                 self._frame_since = self._frame_since or trio.current_time()
+                head = frames.room_bytes
+                await self._admit(head)
+                self._frame_charge = head
             return
         growth = frames.growth
         if growth:
@@ -207,10 +210,7 @@ class Connection(Generic[C]):
         complete = frames.wrote(self._stream.take_into(room))
         room.release()
         if complete is not None:
-            # The charge of a frame is its size: what lay in its first chunk is added here.
-            rest = len(complete) - self._frame_charge
-            await self._admit(rest)
-            self._frame_charge = 0
+            self._frame_charge = 0  # It is all of the frame, and the request's from here on.
             await self._handle(complete)
 
     async def _admit(self, count: int) -> None:

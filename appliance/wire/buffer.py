@@ -45,6 +45,11 @@ class FrameBuffer:
         return self._room is None and not self._size_part
 
     @property
+    def room_bytes(self) -> int:
+        """Bytes that are held for the frame under way."""
+        return 0 if self._room is None else len(self._room)
+
+    @property
     def growth(self) -> int:
         """Bytes by which `writable` will enlarge the frame's buffer; 0 when there is room."""
         if self._room is None or self._received < len(self._room):
@@ -52,7 +57,7 @@ class FrameBuffer:
         wanted = max(MIN_FRAME_ROOM_BYTES, FRAME_GROWTH_FACTOR * self._received)
         return min(self._frame_bytes, wanted) - len(self._room)
 
-    def feed(self, chunk: bytes) -> list[memoryview]:
+    def feed(self, chunk: bytes | bytearray) -> list[memoryview]:
         """The frames that `chunk` completes, without their sizes, as views into it.
 
         Raises:
@@ -62,7 +67,7 @@ class FrameBuffer:
         if self._size_part:
             chunk = self._size_part + chunk
             self._size_part = b""
-        view = memoryview(chunk)
+        view = memoryview(chunk).toreadonly()
         end = len(chunk)
         start = 0
         frames: list[memoryview] = []
@@ -75,7 +80,7 @@ class FrameBuffer:
                 return frames
             frames.append(view[start + 4 : start + 4 + size])
             start += 4 + size
-        self._size_part = chunk[start:]
+        self._size_part = bytes(chunk[start:]) if start < end else b""
         return frames
 
     def writable(self) -> memoryview:

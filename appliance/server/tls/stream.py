@@ -33,6 +33,9 @@ _BIO_READ_BYTES: Final = 64 * KIB
 """pyOpenSSL allocates what it is asked for, and larger pieces come fresh from the kernel."""
 _CERTIFICATE_ALERTS: Final = ("certificate", "unknown ca", "access denied")
 
+_TAKE_BYTES: Final = 64 * KIB
+"""Of one `take`: a frame that is a view into it keeps all of it."""
+
 _scratch: Final = trio.lowlevel.RunVar[bytearray]("tls_scratch")
 
 
@@ -63,6 +66,7 @@ class TLSStream(trio.abc.Stream):
         self._last_read_full = False
         self._meter = RecordMeter()
         self._records = 0
+        self._fed = 0
         self._silent_records = 0
         self._finished = False
         self._outbox = Outbox(self._socket)
@@ -149,26 +153,30 @@ class TLSStream(trio.abc.Stream):
             await self._fill(self._read_bytes)
         return not self._finished
 
-    def take(self) -> bytes:
-        """The bytes of the next record that has arrived; none when it held nothing for us."""
-        try:
-            data = self._connection.recv(MAX_PLAINTEXT_BYTES)
-        except SSL.Error as error:
-            self._not_data(error)
-            return b""
-        self._records -= 1
-        self._silent_records = 0
-        return data
+    def take(self) -> bytearray:
+        """What has arrived, up to 64 KiB; nothing when that held nothing for us.
+
+        A small message often comes in several records, so they are decrypted into one buffer.
+        """
+        room = bytearray(min(self._records * MAX_PLAINTEXT_BYTES, self._fed + MAX_PLAINTEXT_BYTES,
+                             _TAKE_BYTES))  # fmt: skip
+        view = memoryview(room)
+        taken = self.take_into(view)
+        view.release()
+        del room[taken:]
+        return room
 
     def take_into(self, room: memoryview) -> int:
         """Decrypts records that have arrived straight into `room`; how many bytes."""
         taken = 0
-        size = len(room)
+        left = len(room)
         connection = self._connection
         try:
-            while taken < size and self._records:
-                wanted = min(size - taken, MAX_PLAINTEXT_BYTES)
-                taken += connection.recv_into(room[taken:], wanted)
+            while left and self._records:
+                wanted = min(MAX_PLAINTEXT_BYTES, left)
+                count = connection.recv_into(room[taken:] if taken else room, wanted)
+                taken += count
+                left -= count
                 if wanted == MAX_PLAINTEXT_BYTES or not connection.pending():
                     self._records -= 1
         except SSL.Error as error:
@@ -178,15 +186,12 @@ class TLSStream(trio.abc.Stream):
         return taken
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """At most one record's bytes, or b"" after close_notify (`trio.abc.ReceiveStream`)."""
+        """At most 16 KiB of what has arrived, b"" after close_notify (`trio.abc.ReceiveStream`)."""
         while await self.wait_data():
-            if max_bytes is None or max_bytes >= MAX_PLAINTEXT_BYTES:
-                data = self.take()
-            else:
-                room = bytearray(max_bytes)
-                data = bytes(memoryview(room)[: self.take_into(memoryview(room))])
-            if data:
-                return data
+            room = bytearray(min(max_bytes or MAX_PLAINTEXT_BYTES, MAX_PLAINTEXT_BYTES))
+            taken = self.take_into(memoryview(room))
+            if taken:
+                return bytes(memoryview(room)[:taken])
         return b""
 
     async def receive_into(self, room: memoryview) -> int:
@@ -210,6 +215,7 @@ class TLSStream(trio.abc.Stream):
         data = self._view[:count]
         self._connection.bio_write(data)
         self._records += self._meter.feed(data)
+        self._fed = count
         return count
 
     async def _read_socket(self, limit: int) -> int:
