@@ -10,6 +10,7 @@ with 0. SIGHUP reads the TLS files again.
 
 import gc
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ from appliance.errors import ApplianceError, ConfigurationError, KeyProviderErro
 from appliance.invariant import InvariantViolation
 from appliance.keys.lease import LeasedKeys, Report, Standing
 from appliance.keys.waiting import await_serving
-from appliance.limits import MAX_POLICY_BYTES
+from appliance.limits import MAX_POLICY_BYTES, THREAD_SWITCH_S
 from appliance.logins import open_logins
 from appliance.observe.system import SystemClock, SystemEntropy, keep_freed_memory
 from appliance.ports import KeyHealth, KeyProvider
@@ -94,6 +95,7 @@ def run(config: NodeConfig, passphrase: bytes | None, *, announce: Callable[[str
     without the values it happened to, and ends the process with code FAULT.
     """
     _keep_memory(config)
+    sys.setswitchinterval(THREAD_SWITCH_S)
     try:
         trio.run(_run, config, passphrase, announce)
     except ApplianceError:

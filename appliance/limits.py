@@ -140,6 +140,10 @@ MAX_STAGED_BYTES = 64 * MIB
 """Entries of one log that wait for their flush."""
 TAIL_CACHE_BYTES = 64 * MIB
 """Of all logs together; consumers who keep up cost no decryption."""
+READ_AHEAD_BYTES = 8 * MIB
+"""Of one scan of one log, read while its consumer takes the piece before."""
+MAX_READ_AHEADS = 8
+"""Pieces that are kept for their consumers, of all logs together."""
 MAX_OPEN_FILES = 512
 INLINE_SEAL_BYTES = 64 * KIB
 """A flush smaller than this is sealed on the event loop: a thread hop would cost more."""
@@ -173,6 +177,8 @@ MARK_AFTER_IDLE_MS = 50
 MARK_AT_LEAST_EVERY_MS = 1_000
 """A log that never goes idle is marked this often."""
 MAX_SYNCS_AT_ONCE = 16
+THREAD_SWITCH_S = 0.0005
+"""For how long the event loop may run on while a thread wants the interpreter, and the reverse."""
 SYNC_ALL_FROM = 8
 """Files to be synced at once, from which on the whole file system is synced in one call."""
 SLOW_SYNC_ALL_S = 0.02

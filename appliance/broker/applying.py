@@ -14,6 +14,7 @@ import msgspec
 import trio
 
 from appliance.broker.growth import Readers
+from appliance.broker.pending import together
 from appliance.broker.tail import ENTRY_OVERHEAD_BYTES, EntryTail
 from appliance.errors import ErrorCode, KeyProviderError, StorageError
 from appliance.limits import MIB
@@ -96,15 +97,16 @@ class Applying(Generic[R]):
         grown_bytes = 0
         self._busy = True
         try:
-            while self.applied < self._decided and self.failure is None:
-                entry = self._tail.get(Index(self.applied + 1))
-                if entry is None:
-                    self._nursery.start_soon(self._replay)
-                    break
-                # What is told of an entry may decide the next: it is taken up by this loop.
-                grown_bytes += self._apply(entry)
-            else:
-                self._busy = False
+            with together():
+                while self.applied < self._decided and self.failure is None:
+                    entry = self._tail.get(Index(self.applied + 1))
+                    if entry is None:
+                        self._nursery.start_soon(self._replay)
+                        break
+                    # What is told of an entry may decide the next: it is taken up by this loop.
+                    grown_bytes += self._apply(entry)
+                else:
+                    self._busy = False
         except StorageError as failure:  # an entry that this release does not know
             self.failure = failure
         if grown_bytes:

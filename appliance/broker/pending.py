@@ -1,9 +1,30 @@
-"""A response that waits for its entries to become durable, while the connection reads on."""
+"""A response that waits for its entries to become durable, while the connection reads on.
 
-from collections.abc import Callable
+Rules: who decides many requests at once does so within `together`, and whoever writes replies is
+called once when all are decided: one write for a connection, however many of its requests they are.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from appliance.invariant import invariant
 from appliance.wire.requests import Response
+
+_gathered: list[Callable[[], None]] | None = None
+"""Whom to call at the end of `together`, while one is under way; nothing in it ever waits."""
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Puts off what resolving calls to the end, each callback once. Nothing within may wait."""
+    global _gathered
+    outer, _gathered = _gathered, []
+    try:
+        yield
+    finally:
+        gathered, _gathered = _gathered, outer
+        for callback in dict.fromkeys(gathered):
+            callback()
 
 
 class Pending:
@@ -25,7 +46,10 @@ class Pending:
         invariant(self._response is None, "a response is given once")
         self._response = response
         if self._callback is not None:
-            self._callback()
+            if _gathered is None:
+                self._callback()
+            else:
+                _gathered.append(self._callback)
 
     def on_resolved(self, callback: Callable[[], None]) -> None:
         """Calls `callback` when there is a response; at once if there is one already."""

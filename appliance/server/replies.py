@@ -2,8 +2,9 @@
 
 Rules:
 - A reply goes out when it is there and all before it have gone; who waits costs no task.
-- Whatever is small and ready goes straight into the socket from the task that made it ready to go;
-  the writer's task takes over where the socket or the budget makes it wait.
+- Whatever is small and ready goes straight into the socket from the task that made it ready to go,
+  be it this connection's or the flush of a log; the writer's task takes over where the socket or
+  the budget makes it wait, and reports what was lost.
 - The memory of a request is given back when its reply is encoded, that of a reply when the socket
   has it.
 """
@@ -55,6 +56,7 @@ class ReplyQueue(Generic[C]):
         self._replies = replies
         self._entries: deque[tuple[C, Response | Pending, int]] = deque()
         self._write: _Write | None = None
+        self._lost: trio.BrokenResourceError | None = None
         self._writer = trio.lowlevel.ParkingLot()
         self._waiters = trio.lowlevel.ParkingLot()
 
@@ -102,6 +104,8 @@ class ReplyQueue(Generic[C]):
     async def run(self) -> None:
         """The writer's task. Raises BrokenResourceError when the connection is lost."""
         while True:
+            if self._lost is not None:
+                raise self._lost
             if self._write is None:
                 if not self._ready():
                     await self._writer.park()
@@ -140,7 +144,10 @@ class ReplyQueue(Generic[C]):
         return not isinstance(reply, Pending) or reply.response is not None
 
     def _resolved(self) -> None:
-        if self._write is None and self._ready():
+        try:
+            self.flush_now()
+        except trio.BrokenResourceError as error:
+            self._lost = error
             self._writer.unpark()
 
     def _collect(self) -> _Write:
@@ -164,4 +171,5 @@ class ReplyQueue(Generic[C]):
     def _finish(self, write: _Write) -> None:
         self._write = None
         self._replies.release(write.size)
-        self._waiters.unpark_all()
+        if self._waiters:
+            self._waiters.unpark_all()

@@ -14,6 +14,7 @@ Rules:
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, TypeVarTuple
 
 import trio
@@ -30,6 +31,7 @@ from appliance.limits import (
 )
 from appliance.ports import SegmentInfo, Slice
 from appliance.storage import layout
+from appliance.storage.ahead import ReadAhead
 from appliance.storage.cache import CachedFrame, LogTail, TailCache
 from appliance.storage.epochs import Epoch, EpochTable
 from appliance.storage.files import LogFiles
@@ -41,6 +43,7 @@ from appliance.storage.recovery import Recovered
 from appliance.storage.rewriting import Change, rewrite
 from appliance.storage.rounds import WriteRounds
 from appliance.storage.segment import Flush
+from appliance.storage.worker import in_thread
 from appliance.types import (
     Entry,
     EntryHeader,
@@ -53,6 +56,8 @@ from appliance.types import (
 
 Args = TypeVarTuple("Args")
 _Group = list[Entry]
+_Frames = list[tuple[_Group, bytearray]]
+"""Groups and the plaintext of their frames."""
 NEVER_MS: Final = (1 << 63) - 1
 
 
@@ -65,6 +70,7 @@ class SealedLog:
         *,
         stamp: Stamp,
         cache: TailCache,
+        ahead: ReadAhead,
         rounds: WriteRounds,
         on_idle: Callable[[], None],
         found: Recovered,
@@ -76,6 +82,8 @@ class SealedLog:
         self._cache = cache
         self._rounds = rounds
         self._tail = LogTail()
+        self._ahead = ahead
+        self._scanned_to = Offset(-1)
         self._staged: list[Entry] = []
         self._staged_bytes = 0
         self._last = found.last
@@ -203,21 +211,20 @@ class SealedLog:
 
     async def _flush_groups(self, groups: Sequence[_Group]) -> bool:
         """Seals, writes and syncs one flush; whether more is durable then."""
-        frames = [(group, layout.lay_out(group, self._stamp)) for group in groups]
-        size = sum(len(plaintext) for _, plaintext in frames)
+        size = sum(map(layout.frame_bytes, groups))
         file = self._files.active
         if self._is_full(file, size, groups[0][0].header):
             file = await self._roll(groups[0][0].header.index, groups[0][0].header.base_offset)
         before = file.writer.tail
         if size < INLINE_SEAL_BYTES:
-            sealed = self._seal(file, frames)
+            frames, sealed = self._seal(file, groups)
             try:
                 await self._rounds.put(file.file, sealed)
             except StorageFull:
                 file.take_back()
                 raise
         else:
-            sealed = await trio.to_thread.run_sync(self._seal_and_put, file, frames)
+            frames, sealed = await in_thread(partial(self._seal_and_put, file, groups))
         file.synced(sealed)
         file.note([entry for group in groups for entry in group], before)
         self._written = groups[-1][-1].header.index
@@ -249,18 +256,20 @@ class SealedLog:
         self._staged_bytes -= flushed
         return groups
 
-    @staticmethod
-    def _seal(file: LogFile, frames: Sequence[tuple[_Group, bytearray]]) -> Flush:
-        return file.seal(
+    def _seal(self, file: LogFile, groups: Sequence[_Group]) -> tuple[_Frames, Flush]:
+        """Lays groups out as frames and seals these; from the loop or from a thread."""
+        frames = [(group, layout.lay_out(group, self._stamp)) for group in groups]
+        flush = file.seal(
             [(FrameKind.ENTRIES, len(group), plaintext) for group, plaintext in frames]
         )
+        return frames, flush
 
-    def _seal_and_put(self, file: LogFile, frames: Sequence[tuple[_Group, bytearray]]) -> Flush:
-        sealed = self._seal(file, frames)
+    def _seal_and_put(self, file: LogFile, groups: Sequence[_Group]) -> tuple[_Frames, Flush]:
+        frames, sealed = self._seal(file, groups)
         file.put(sealed)
-        return sealed
+        return frames, sealed
 
-    def _keep(self, frames: Sequence[tuple[_Group, bytearray]]) -> None:
+    def _keep(self, frames: _Frames) -> None:
         """Keeps the plaintext of durable frames for those who keep up."""
         for group, plaintext in frames:
             headers = [entry.header for entry in group]
@@ -303,6 +312,7 @@ class SealedLog:
                 await self._write(self._files.truncate, Index(last_kept + 1), offset, runs)
                 self._written = last_kept
             self._cache.forget(self._tail)
+            self._ahead.forget(id(self))
             self._last = Position(Term(term or 0), last_kept)
             self._end_offset = offset
             self._durable = min(self._durable, last_kept)
@@ -323,6 +333,7 @@ class SealedLog:
             first = Index(position.index + 1)
             await self._write(self._files.reset, first, offset, self._epochs.runs)
             self._cache.forget(self._tail)
+            self._ahead.forget(id(self))
             self._last = position
             self._end_offset = offset
             self._durable = self._written = position.index
@@ -400,11 +411,11 @@ class SealedLog:
     async def read(self, start: Offset, end: Offset, max_bytes: int) -> Slice:
         """See `ports.PartitionLog.read`."""
         self._check_held(start, end)
-        collected = Collected(start, end, max_bytes)
         frames = self._tail.frames
         if start < end and not (frames and frames[0].base_offset <= start):
             collected = await self._read_files(start, end, max_bytes)
         else:
+            collected = Collected(start, end, max_bytes)
             for frame in tuple(frames):
                 if frame.next_offset > start and not collected.take(frame.content, frame.headers):
                     break
@@ -413,18 +424,32 @@ class SealedLog:
         return collected.slice()
 
     async def _read_files(self, start: Offset, end: Offset, max_bytes: int) -> Collected:
+        """What was read ahead, or is read now; and what comes next is wanted for a scan."""
+        collected = await self._ahead.take(id(self), start, max_bytes)
+        if collected is None:
+            collected = await self._read_now(start, end, max_bytes)
+        reached = collected.slice().next_offset
+        if start == self._scanned_to and reached < end:
+            self._ahead.want(id(self), self._collect, reached, end, max_bytes)
+        self._scanned_to = reached
+        return collected
+
+    def _collect(self, start: Offset, end: Offset, max_bytes: int) -> Collected:
+        """Reads the files; blocks."""
+        collected = Collected(start, end, max_bytes)
+        read_batches(self._files, collected, start)
+        return collected
+
+    async def _read_now(self, start: Offset, end: Offset, max_bytes: int) -> Collected:
         """Reads, and once more if the file was taken away or replaced meanwhile."""
         while True:
             sequence = self._files.manifest.sequence
-            collected = Collected(start, end, max_bytes)
             try:
-                await trio.to_thread.run_sync(read_batches, self._files, collected, start)
+                return await in_thread(partial(self._collect, start, end, max_bytes))
             except StorageError:
                 self._check_held(start, end)
                 if self._files.manifest.sequence == sequence:
                     raise
-            else:
-                return collected
 
     def _check_held(self, start: Offset, end: Offset) -> None:
         if not self.start_offset <= start <= end:
@@ -451,6 +476,7 @@ class SealedLog:
                 async with self._changing:
                     await trio.to_thread.run_sync(self._files.stop)
             self._cache.forget(self._tail)
+            self._ahead.forget(id(self))
             self._files.close()
             self._failure = StorageError("the log is closed")
 

@@ -37,6 +37,7 @@ from appliance.ports import (
     SecretKey,
     WrappedKey,
 )
+from appliance.storage.ahead import ReadAhead
 from appliance.storage.cache import TailCache
 from appliance.storage.contents import ContentsCache
 from appliance.storage.disk import Disk
@@ -105,6 +106,7 @@ class NodeDirectory:
         self._entropy = entropy
         self._stamp = stamp
         self._cache = TailCache()
+        self._ahead = ReadAhead()
         self._contents = ContentsCache()
         self._rounds = WriteRounds(disk)
         self._manifests = ManifestStore(
@@ -330,6 +332,7 @@ class NodeDirectory:
                 files,
                 stamp=self._stamp,
                 cache=self._cache,
+                ahead=self._ahead,
                 rounds=self._rounds,
                 on_idle=self._note_written,
                 found=found,
@@ -364,8 +367,9 @@ class NodeDirectory:
         await self._journal.record([record])
 
     async def run(self, scrub_period_s: float = SCRUB_PERIOD_S) -> None:
-        """Marks idle logs, follows rotations of keys, and scrubs, until cancelled."""
+        """Marks idle logs, reads ahead, follows rotations of keys, and scrubs, until cancelled."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._ahead.run)
             nursery.start_soon(self._node_keys.follow, lambda: tuple(self._open))
             nursery.start_soon(self.scrubber.run, scrub_period_s)
             await self._mark_idle()

@@ -25,6 +25,7 @@ from appliance.limits import (
 )
 from appliance.storage.disk import BlockFile, Disk
 from appliance.storage.segment import Flush
+from appliance.storage.worker import in_thread
 
 
 class _Write:
@@ -56,7 +57,6 @@ class WriteRounds:
         self._disk = disk
         self._gathering = _Round()
         self._rounds: trio.CapacityLimiter | None = None
-        self._threads: trio.CapacityLimiter | None = None
         self._sync_all_from_s = 0.0
 
     async def put(self, file: BlockFile, flush: Flush) -> None:
@@ -76,7 +76,6 @@ class WriteRounds:
     async def _lead(self, gathering: _Round) -> None:
         if self._rounds is None:
             self._rounds = trio.CapacityLimiter(MAX_SYNCS_AT_ONCE)
-            self._threads = trio.CapacityLimiter(MAX_SYNCS_AT_ONCE)
         with trio.CancelScope(shield=True):
             await trio.lowlevel.checkpoint()  # whoever else was woken now hands in too
             async with self._rounds:
@@ -94,13 +93,17 @@ class WriteRounds:
             return
         size = -(-len(writes) // MAX_SYNCS_AT_ONCE)
         parts = [writes[at : at + size] for at in range(0, len(writes), size)]
+        if len(parts) == 1:
+            await self._in_thread(partial(_write_and_sync_each, parts[0]))
+            return
         async with trio.open_nursery() as nursery:
             for part in parts[1:]:
                 nursery.start_soon(self._in_thread, partial(_write_and_sync_each, part))
             await self._in_thread(partial(_write_and_sync_each, parts[0]))
 
-    async def _in_thread(self, work: Callable[[], float]) -> float:
-        return await trio.to_thread.run_sync(work, limiter=self._threads)
+    @staticmethod
+    async def _in_thread(work: Callable[[], float]) -> float:
+        return await in_thread(work)
 
 
 def _write(write: _Write) -> bool:

@@ -1,6 +1,8 @@
 """The broker over the real sealed storage and the real audit log: nothing acknowledged is lost."""
 
 import os
+import sys
+from functools import partial
 from uuid import UUID
 
 import pytest
@@ -14,7 +16,8 @@ from appliance.ports import DataKey, KeyHealth, SecretKey, WrappedKey
 from appliance.storage.blockfile import PosixDisk
 from appliance.storage.node import NodeDirectory
 from appliance.types import ClusterId, KeyDomainId, NodeId, PartitionId, PartitionIndex
-from appliance.wire.kafka.records import decode_batch, split, stamp
+from appliance.wire.kafka.compression import Codec
+from appliance.wire.kafka.records import Record, decode_batch, encode_batch, split, stamp
 from appliance.wire.requests import (
     CommitPartition,
     CommitTopic,
@@ -226,3 +229,63 @@ def test_changes_are_in_the_sealed_audit_log(world, node):
         await storage.close()
 
     trio.run(main)
+
+
+@pytest.fixture
+def threadless(monkeypatch):
+    """Blocking calls run on the event loop, where the profiler of this thread sees them."""
+
+    async def here(work, *given, **_):
+        await trio.lowlevel.checkpoint()
+        return work(*given)
+
+    monkeypatch.setattr("appliance.storage.log.in_thread", here)
+    monkeypatch.setattr(trio.to_thread, "run_sync", here)
+
+
+def a_batch(count, codec):
+    """About 256 KiB in so many records, of bytes that do not compress."""
+    value_bytes = 262_144 // count - 9
+    made = [Record(None, os.urandom(value_bytes), (), 1_700_000_000_000) for _ in range(count)]
+    return memoryview(bytes(encode_batch(made, codec=codec)))
+
+
+async def calls_of(step):
+    """How many functions are called while a step runs."""
+    counted = 0
+
+    def count(_, event, __):
+        nonlocal counted
+        counted += event in {"call", "c_call"}
+
+    sys.setprofile(count)
+    try:
+        await step()
+    finally:
+        sys.setprofile(None)
+    return counted
+
+
+@pytest.mark.parametrize("codec", [Codec.NONE, Codec.ZSTD])
+@pytest.mark.usefixtures("threadless")
+def test_a_batch_costs_the_same_calls_with_ten_records_and_with_ten_thousand(world, node, codec):
+    batches = {count: a_batch(count, codec) for count in (10, 10_000)}
+    assert all(135_000 < len(each) < 270_000 for each in batches.values())
+
+    async def main():
+        async with world.running(storage=await node()) as broker:
+            await broker.create()
+            await broker.produce(*[batches[10]] * 5)  # caches are warm, space is reserved
+            offset = 50
+            produced = {count: [] for count in batches}
+            fetched = {count: [] for count in batches}
+            for count, each in [*batches.items()] * 3:
+                step = partial(broker.produce, each)
+                produced[count].append(await calls_of(step))
+                fetched[count].append(await calls_of(partial(broker.fetch, offset)))
+                offset += count
+        return produced, fetched
+
+    produced, fetched = trio.run(main)
+    for counts in (produced, fetched):  # the least of three: other tasks of the node run too
+        assert min(counts[10_000]) <= min(counts[10]) * 1.1
