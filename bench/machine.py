@@ -34,3 +34,8 @@ def fdatasync_ms(directory: Path, size: int, count: int) -> float:
             os.fdatasync(file.fileno())
             taken.append(time.perf_counter() - began)
     return statistics.median(taken) * 1e3
+
+
+def append_mb_s(directory: Path, size: int, count: int) -> float:
+    """MB/s of such appends, the disk's limit for flushes of `size` bytes."""
+    return size / fdatasync_ms(directory, size, count) / 1e3

@@ -63,7 +63,7 @@ def _machine_table(found: Found) -> Table:
         ("tls_send_mb_s", "TLS send, our stack", "MB/s"),
         ("tls_echo_requests_s", "TLS echo, 1 KiB, 8 x 5", "requests/s"),
         ("fdatasync_1k_ms", "fdatasync after 1 KiB, p50", "ms"),
-        ("fdatasync_1m_ms", "fdatasync after 1 MiB, p50", "ms"),
+        ("append_4m_mb_s", "append 4 MiB and fdatasync", "MB/s"),
     ):
         table.add_row(label, f"{found[name]:,.4g} {unit}", *_cpu(found, name.rsplit("_", 2)[0]))
     return table

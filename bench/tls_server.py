@@ -55,13 +55,9 @@ async def send(stream: TLSStream) -> None:
 
 
 async def echo(stream: TLSStream) -> None:
-    """Answers all that has arrived with one write, as a connection does with small requests."""
-    while await stream.wait_data():
-        parts = []
-        while stream.has_data:
-            parts.append(stream.take())
-        if not stream.send_now(b"".join(parts)):
-            await stream.flush()
+    """The textbook's echo: each piece that arrives is sent back before the next is looked at."""
+    while data := await stream.receive_some():
+        await stream.send_all(data)
 
 
 if __name__ == "__main__":
