@@ -156,9 +156,10 @@ class Nemesis:
         pairs = [(a, b) for a in nodes for b in nodes if (a in side) != (b in side)]
         self._world.after(dice.random() * 4, partial(self._cut, pairs, dice.choice((40, 80, 600))))
         self._world.after(4.5 + dice.random() * 9, partial(self._last_words, leader))
-        self._world.after(5, partial(self._rise, [n for n in nodes if n not in side]))
-        if dice.random() < 0.4:
-            self._world.after(6 + dice.random() * 12, self._stumble)
+        rivals = [n for n in nodes if n not in side]
+        self._world.after(5, partial(self._rise, rivals))
+        if rivals and dice.random() < 0.5:
+            self._stumble(dice.choice(rivals), nodes)
 
     def _last_words(self, leader: Member) -> None:
         """What it still takes is not known to those who elect another."""
@@ -180,9 +181,18 @@ class Nemesis:
         """A node that is there and does not belong to the group, if there is one."""
         return frozenset(sorted(self._group.members.keys() - now.members)[:1])  # type: ignore[arg-type]
 
-    def _stumble(self) -> None:
-        """Somebody is down and up again before anybody notices, and must remember its vote."""
-        member = self._some()
+    def _stumble(self, node: int, nodes: list[int]) -> None:
+        """A rival is down and up again, and hears only then that others wanted its vote."""
+        after, network = self._world.after, self._group.network
+        for other in nodes:
+            if other != node:
+                after(8.5, partial(network.clog, other, node))
+                after(70, partial(network.unclog, other, node))
+        after(
+            10 + self._world.random.random() * 40, partial(self._blink, self._group.members[node])
+        )
+
+    def _blink(self, member: Member) -> None:
         if member.up:
             self._world.faults["crashes"] += 1
             member.crash()
