@@ -106,7 +106,9 @@ class ScramExchange:
         self._credential: ScramCredential | None = None
         self._known = False
         self._header = b""
-        self._nonce = ""
+        self._nonces: tuple[str, ...] = ()
+        """What the last message may give: this exchange's nonce, or that with the client's own part
+        before it once more, as librdkafka did until 2.6 and Kafka accepts. Both are fresh."""
         self._signed = ""
         """client-first-message-bare and server-first-message, as the proof covers them."""
 
@@ -141,9 +143,10 @@ class ScramExchange:
         self._known = held is not None
         self._credential = kept = held or self._made_up(self._name)  # 3
         self._header = found["header"].encode()
-        self._nonce = found["nonce"] + self._new_nonce()
+        nonce = found["nonce"] + self._new_nonce()
+        self._nonces = (nonce, found["nonce"] + nonce)
         salt = b64encode(kept.salt).decode()
-        reply = f"r={self._nonce},s={salt},i={kept.iterations}"
+        reply = f"r={nonce},s={salt},i={kept.iterations}"
         self._signed = f"{found['bare']},{reply}"
         return reply.encode()
 
@@ -166,7 +169,7 @@ class ScramExchange:
             raise AuthenticationFailed("the last message is malformed")
         if not hmac.compare_digest(_octets(found["header"]), self._header):
             raise AuthenticationFailed("the messages' headers differ")
-        if not hmac.compare_digest(found["nonce"].encode(), self._nonce.encode()):
+        if found["nonce"] not in self._nonces:
             raise AuthenticationFailed("a nonce of another exchange")
         signed = f"{self._signed},{found['bare']}".encode()
         signature = hmac.digest(kept.stored_key, signed, self._digest)  # 2

@@ -204,8 +204,15 @@ def python(name: str) -> list[str]:
     return [sys.executable, str(HERE / "python_clients.py"), name]
 
 
+def kcat() -> list[str]:
+    if shutil.which("kcat") is None:
+        raise Skipped("no kcat on this machine")
+    return ["sh", str(HERE / "kcat.sh")]
+
+
 CLIENTS_TESTED = {
     "confluent-kafka (librdkafka)": lambda: python("confluent"),
+    "kcat": kcat,
     "kafka-python": lambda: python("kafka-python"),
     "aiokafka": lambda: python("aiokafka"),
     f"Java client {KAFKA_CLIENTS}": java,

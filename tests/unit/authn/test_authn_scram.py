@@ -87,6 +87,21 @@ def test_another_ones_client_logs_in(mechanism):
     assert proven.principal.name == "alice"
 
 
+def test_a_nonce_may_repeat_the_clients_own_part_as_librdkafka_2_0_does():
+    login = exchange()
+    first = "n,,n=alice,r=abc"
+    reply, _ = login.step(first.encode())
+    fields = dict(part.split("=", 1) for part in reply.decode().split(","))
+    salted = hashlib.pbkdf2_hmac("sha256", b"pencil", base64.b64decode(fields["s"]), 4096)
+    key = hmac.digest(salted, b"Client Key", "sha256")
+    bare = "c=biws,r=abcabcservernonce"
+    signed = f"n=alice,r=abc,{reply.decode()},{bare}".encode()
+    signature = hmac.digest(hashlib.sha256(key).digest(), signed, "sha256")
+    whole = bytes(a ^ b for a, b in zip(key, signature, strict=True))
+    _, proven = login.step(f"{bare},p={base64.b64encode(whole).decode()}".encode())
+    assert proven.principal.name == "alice"
+
+
 def run(first, change=lambda final: final, password=b"pencil", header="n,,", **options):
     login = exchange(**options)
     reply, _ = login.step(first.encode())

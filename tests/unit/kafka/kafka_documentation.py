@@ -130,7 +130,7 @@ a test holds the two equal."""
 
 ADVERTISED = """What is not served is not advertised, with Kafka 4's own exception: Produce from
 version 0, because clients built on librdkafka switch their codecs off otherwise (KAFKA-18659).
-Versions 0 to 2 are refused."""
+Versions 0 to 2 are refused. So is version 0 of SaslHandshake, which librdkafka 2.0 looks for."""
 
 
 def page() -> str:

@@ -23,7 +23,7 @@ from appliance.wire.requests import (
 )
 
 _LISTENER: Final = "KAFKA"
-"""The name that endpoints are told under: the listener's, in capitals as the Java client demands."""
+"""The name that endpoints are told under: the listener's, in capitals as Java demands."""
 
 _Topics = tuple[tuple[TopicName, tuple[tuple[PartitionIndex], ...]], ...]
 

@@ -2,7 +2,8 @@
 
 Why each version exists:
 1  the login's messages come as SaslAuthenticate (KIP-152). Version 0, after which they come without
-   any frame of the protocol, is not served: no error could be told.
+   any frame of the protocol, is not served: no error could be told. It is advertised, because
+   librdkafka 2.0 takes a broker without it for one without SASL.
 """
 
 from typing import Final
@@ -24,4 +25,5 @@ API: Final = Api(
     flexible_from=NEVER,
     request=row(Field("mechanism", Scalar.STRING), into=SaslHandshake),
     response=_RESPONSE,
+    advertised_from=0,
 )
