@@ -126,6 +126,14 @@ class _Serving(Struct, frozen=True):
     budgets: Budgets
 
 
+def with_keys(
+    config: NodeConfig, passphrase: bytes | None, action: Callable[[KeyProvider], Awaitable[None]]
+) -> None:
+    """Reaches a node's keys as the node does, and gives them to `action`; serves nobody."""
+    forbid_dumps()
+    trio.run(_with_keys, config, passphrase, action)
+
+
 class _Control:
     """What signals do, which depends on how far the node has come."""
 
@@ -213,6 +221,15 @@ async def _create(config: NodeConfig, passphrase: bytes | None) -> None:
             stamp=stamp,
         )
         await directory.close()
+        nursery.cancel_scope.cancel()
+
+
+async def _with_keys(
+    config: NodeConfig, passphrase: bytes | None, action: Callable[[KeyProvider], Awaitable[None]]
+) -> None:
+    async with trio.open_nursery() as nursery:
+        keys = await _keys(config, passphrase, nursery, _Control())
+        await action(keys.provider)
         nursery.cancel_scope.cancel()
 
 

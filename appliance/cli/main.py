@@ -69,6 +69,12 @@ def _cluster(app: typer.Typer) -> None:
     app.add_typer(nodes.app, name="cluster")
 
 
+def _storage(app: typer.Typer) -> None:
+    from appliance.cli import storage
+
+    app.add_typer(storage.app, name="storage")
+
+
 NOUNS: Mapping[str, Callable[[typer.Typer], None]] = {
     "quickstart": _quickstart,
     "node": _node,
@@ -78,6 +84,7 @@ NOUNS: Mapping[str, Callable[[typer.Typer], None]] = {
     "consume": _consume,
     "policy": _policy,
     "key": _key,
+    "storage": _storage,
 }
 
 

@@ -265,6 +265,36 @@ class _Use:
         self._descriptors.release(self._file)
 
 
+class ReadOnlyDisk:
+    """A directory that is only looked at; see `ReadableDisk`."""
+
+    def __init__(self, root: Path) -> None:
+        """For a directory that may be another process's, or a copy."""
+        self._root = root
+        self._descriptors = Descriptors()
+
+    def __str__(self) -> str:
+        """The path of the directory."""
+        return str(self._root)
+
+    def open(self, name: str) -> BlockFile:
+        """See `Disk.open`; what is opened here cannot be written."""
+        path = self._root / name
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            raise _failed(f"open {name}", error) from None
+        return PosixFile(path, descriptor, self._descriptors)
+
+    def read(self, name: str, max_bytes: int) -> bytes | None:
+        """See `Disk.read`."""
+        return _read(self._root / name, name, max_bytes)
+
+    def names(self, directory: str) -> list[str]:
+        """See `Disk.names`."""
+        return _names(self._root / directory, directory)
+
+
 class PosixDisk:
     """A directory of the operating system, mode 0700, files 0600."""
 
@@ -332,16 +362,7 @@ class PosixDisk:
 
     def read(self, name: str, max_bytes: int) -> bytes | None:
         """See `Disk.read`."""
-        try:
-            with (self._root / name).open("rb") as file:
-                content = file.read(max_bytes + 1)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise _failed(f"read {name}", error) from None
-        if len(content) > max_bytes:
-            raise StorageError(f"{name} is larger than {max_bytes} bytes")
-        return content
+        return _read(self._root / name, name, max_bytes)
 
     def make_directory(self, name: str) -> None:
         """See `Disk.make_directory`."""
@@ -370,12 +391,7 @@ class PosixDisk:
 
     def names(self, directory: str) -> list[str]:
         """See `Disk.names`."""
-        try:
-            return sorted(entry.name for entry in (self._root / directory).iterdir())
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise _failed(f"list {directory}", error) from None
+        return _names(self._root / directory, directory)
 
     def remove(self, name: str) -> None:
         """See `Disk.remove`."""
@@ -441,3 +457,25 @@ def _sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _read(path: Path, name: str, max_bytes: int) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            content = file.read(max_bytes + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _failed(f"read {name}", error) from None
+    if len(content) > max_bytes:
+        raise StorageError(f"{name} is larger than {max_bytes} bytes")
+    return content
+
+
+def _names(path: Path, directory: str) -> list[str]:
+    try:
+        return sorted(entry.name for entry in path.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise _failed(f"list {directory}", error) from None

@@ -51,6 +51,22 @@ class BlockFile(Protocol):
         ...
 
 
+class ReadableDisk(Protocol):
+    """What looking at a directory takes of a disk; `Disk` has more."""
+
+    def open(self, name: str) -> BlockFile:
+        """See `Disk.open`."""
+        ...
+
+    def read(self, name: str, max_bytes: int) -> bytes | None:
+        """See `Disk.read`."""
+        ...
+
+    def names(self, directory: str) -> list[str]:
+        """See `Disk.names`."""
+        ...
+
+
 class Disk(Protocol):
     """A directory with everything below it; names are relative, with `/` between parts.
 

@@ -37,9 +37,22 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class Private(msgspec.Struct, frozen=True):
-    """What of the identity is sealed."""
+    """What of the identity is sealed.
+
+    `sequence` is what the node journal had reached at the last clean stop: one that is found with a
+    smaller one was rolled back.
+    """
 
     journal: UUID
+    sequence: int = 0
+
+    def check(self, sequence: int) -> None:
+        """Raises DamageDetected if a node journal that has come to `sequence` was rolled back."""
+        if sequence < self.sequence:
+            raise DamageDetected(
+                "the node journal was rolled back: the identity knows a later one; this node must "
+                "not return under its id"
+            )
 
 
 def identity_in(document: bytes) -> Identity:

@@ -32,7 +32,9 @@ from appliance.invariant import invariant
 from appliance.limits import MAX_FRAME_PAYLOAD_BYTES, MAX_JOURNAL_RECORD_BYTES
 from appliance.ports import Entropy, SecretKey
 from appliance.storage.disk import BlockFile, Disk
-from appliance.storage.segment import SegmentReader, SegmentWriter, Tail, keep_aside
+from appliance.storage.marks import MarkRecord
+from appliance.storage.segment import Flush, SegmentReader, SegmentWriter, Tail, keep_aside
+from appliance.types import Index, PartitionId, Position, Term
 
 _LENGTH: Final = struct.Struct(">I")
 BEGINNING: Final = Tail(position=0, tag=GENESIS, frame=NO_FRAME, next_extent=0)
@@ -56,6 +58,7 @@ class FileJournal:
         self._no_space = (0, 0)
         """The records that were refused last: after the first number, up to the second."""
         self._failure: StorageError | None = None
+        self._marked = (writer.tail.frame, writer.position)
 
     @property
     def end(self) -> int:
@@ -126,17 +129,23 @@ class FileJournal:
             self._file.sync()
 
         await trio.to_thread.run_sync(write_and_sync)
+        self._synced(flush)
+
+    def _synced(self, flush: Flush) -> None:
         self._writer.synced(flush.last)
+        self._marked = (flush.last, flush.position + len(flush.buffer))
+
+    def mark(self, name: PartitionId) -> MarkRecord:
+        """How far it is durable, for the node journal to attest."""
+        frame, length = self._marked
+        return MarkRecord(name, 0, name, frame, length, Position(Term(0), Index(0)))
 
     async def read_all(self) -> list[bytes]:
         """Every record from the first, verified; raises DamageDetected."""
         end = self._writer.position
 
         def read() -> list[bytes]:
-            records = []
-            for frame in self._reader.scan(BEGINNING, end):
-                if frame.preamble.kind is FrameKind.RECORDS:
-                    records += _unframed(frame.content, frame.preamble.count)
+            records = read_records(self._reader, end)
             if self._reader.tail.position != end:
                 raise DamageDetected("a journal cannot be read to its end")
             return records
@@ -156,6 +165,7 @@ class FileJournal:
                     self._file.sync()
 
                 await trio.to_thread.run_sync(write_and_sync)
+                self._synced(flush)
                 self._failure = StorageError("the journal is closed")
             self._file.close()
 
@@ -164,23 +174,37 @@ class FileJournal:
             raise StorageError(f"nothing more is recorded: {self._failure}")
 
 
+def read_records(reader: SegmentReader, end: int) -> list[bytes]:
+    """Every record up to `end`, or to what cannot be read: `reader.tail` says where that is."""
+    records = []
+    for frame in reader.scan(BEGINNING, end):
+        if frame.preamble.kind is FrameKind.RECORDS:
+            records += _unframed(frame.content, frame.preamble.count)
+    return records
+
+
 def open_journal(
-    disk: Disk, name: str, *, place: Place, key: SecretKey, entropy: Entropy
+    disk: Disk, name: str, *, place: Place, key: SecretKey, entropy: Entropy, durable_end: int = 0
 ) -> FileJournal:
-    """Opens a journal, or makes it. Blocks. Raises DamageDetected, StorageError."""
+    """Opens a journal, or makes it. Blocks. Raises DamageDetected, StorageError.
+
+    `durable_end` is the length that the node journal attests, where it attests one.
+    """
     directory, _, base = name.rpartition("/")
     if base not in disk.names(directory):
+        if durable_end:
+            raise DamageDetected(f"the journal {name} is gone, and was durable")
         disk.replace(name, _first_flush(place, key, entropy))
     file = disk.open(name)
     reader = SegmentReader(file, place=place, key=key)
     end = file.size()
     for _ in reader.scan(BEGINNING, end):
         pass  # verifying is what this is for
-    reader.judge_tail(end, 0)
+    reader.judge_tail(end, durable_end)
     if reader.tail.frame == NO_FRAME or reader.frames_seem_to_follow(end):
         raise DamageDetected(f"file {place.file} cannot be read, and what cannot was durable")
     keep_aside(file, reader.tail.position, lambda torn: disk.replace(f"{name}.torn", torn))
-    reader.settle(0)
+    reader.settle(durable_end)
     writer = SegmentWriter(file, place=place, key=key, tail=reader.tail, entropy=entropy)
     return FileJournal(file, writer, reader)
 

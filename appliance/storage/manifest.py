@@ -94,6 +94,14 @@ class Manifest(msgspec.Struct, frozen=True):
 _decoder = msgspec.msgpack.Decoder(Manifest)
 
 
+def manifest_in(document: bytes, place: Place, key: SecretKey) -> Manifest:
+    """Opens a manifest; raises DamageDetected if anything in it was changed."""
+    try:
+        return _decoder.decode(open_document(document, place=place, key=key))
+    except msgspec.MsgspecError:
+        raise DamageDetected(f"partition {place.partition}: the manifest is malformed") from None
+
+
 class ManifestStore:
     """Reads and replaces the manifests of one node, under the cluster's data key."""
 
@@ -121,11 +129,7 @@ class ManifestStore:
         document = self._disk.read(_name(partition), MAX_DOCUMENT_BYTES)
         if document is None:
             raise DamageDetected(f"partition {partition} has no manifest")
-        place, key = self._sealing(partition)
-        try:
-            manifest = _decoder.decode(open_document(document, place=place, key=key))
-        except msgspec.MsgspecError:
-            raise DamageDetected(f"partition {partition}: the manifest is malformed") from None
+        manifest = manifest_in(document, *self._sealing(partition))
         if manifest.journal > self._journal():
             raise DamageDetected(
                 f"the node journal was rolled back: the manifest of partition {partition} knows "

@@ -119,6 +119,7 @@ class NodeDirectory:
         self.scrubber = Scrubber(self._closed_files)
         self._written = trio.Event()
         self._open: dict[PartitionId, tuple[SealedLog, LogFiles]] = {}
+        self._kept_journals: dict[PartitionId, FileJournal] = {}
         self._locks: dict[PartitionId, trio.Lock] = {}
         self._node_keys = NodeKeys(
             keys,
@@ -179,6 +180,7 @@ class NodeDirectory:
             private = private_in(document, identity, key)
             journals = JournalHome(disk, identity.cluster, key, entropy)
             journal = await NodeJournal.open(journals, private.journal)
+            private.check(journal.sequence)
         except BaseException:
             disk.unlock()
             raise
@@ -245,7 +247,8 @@ class NodeDirectory:
     def _name_journal(self, file: UUID) -> None:
         """Has the identity name another node journal. Blocks."""
         with self._naming:
-            save_identity(self._disk, self._identity, self._key, Private(file), self._entropy)
+            private = Private(file, self._journal.sequence)
+            save_identity(self._disk, self._identity, self._key, private, self._entropy)
 
     # --- logs ----------------------------------------------------------------------------------
 
@@ -354,7 +357,11 @@ class NodeDirectory:
 
     async def open_journal(self, name: PartitionId) -> FileJournal:
         """See `ports.NodeStorage.open_journal`."""
-        return await trio.to_thread.run_sync(self._journals.opened, f"{_JOURNALS}/{name}", name)
+        opened = await trio.to_thread.run_sync(
+            self._journals.opened, f"{_JOURNALS}/{name}", name, self._journal.mark(name)
+        )
+        self._kept_journals[name] = opened
+        return opened
 
     def hard_state(self, partition: PartitionId) -> HardState:
         """See `ports.NodeStorage.hard_state`."""
@@ -392,8 +399,9 @@ class NodeDirectory:
         self._written.set()
 
     async def _mark(self, *, busy_too: bool = True) -> None:
-        """Journals how far each log is durable, where that has changed."""
-        records = []
+        """Journals how far each log and each other journal is durable, where that has changed."""
+        marks = [journal.mark(name) for name, journal in self._kept_journals.items()]
+        records = [mark for mark in marks if self._journal.mark(mark.partition) != mark]
         for partition, (log, _) in self._open.items():
             if log.busy and not busy_too:
                 continue
@@ -409,6 +417,7 @@ class NodeDirectory:
             try:
                 await self._mark()
                 await self._journal.close()
+                await trio.to_thread.run_sync(self._name_journal, self._journal.file)
             except StorageError:
                 # The journal has failed before: its marks are older than they could be, no more.
                 self._open.clear()

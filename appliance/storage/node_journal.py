@@ -32,11 +32,17 @@ class JournalHome:
         self._cluster = cluster
         self._key = key
 
-    def opened(self, name: str, file: UUID) -> FileJournal:
-        """Opens a journal, or makes it. Blocks. Raises DamageDetected, StorageError."""
+    def opened(self, name: str, file: UUID, mark: MarkRecord | None = None) -> FileJournal:
+        """Opens a journal, or makes it. Blocks. Raises DamageDetected, StorageError.
+
+        `mark` is what the node journal attests of it, where that is another journal.
+        """
         place = Place(Purpose.JOURNAL, self._cluster, CONTROL, file)
         key = file_key(self._key, place.encoded())
-        return open_journal(self.disk, name, place=place, key=key, entropy=self.entropy)
+        durable_end = 0 if mark is None else mark.length
+        return open_journal(
+            self.disk, name, place=place, key=key, entropy=self.entropy, durable_end=durable_end
+        )
 
     def of_node(self, file: UUID) -> FileJournal:
         """The node journal of this id; see `opened`."""
