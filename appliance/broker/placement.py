@@ -45,8 +45,11 @@ class Placement:
 
     @property
     def controller(self) -> NodeId:
-        """The node that leads the catalogue; -1 while nobody is known to."""
-        return self._catalogue.leader.node or NodeId(-1)
+        """The node that leads the catalogue; this one, which sends on, while nobody is known to.
+
+        A client that is told of none looks for one again only after minutes.
+        """
+        return self._catalogue.leader.node or self._node
 
     @property
     def max_replication_factor(self) -> int:
