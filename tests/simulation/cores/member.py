@@ -322,7 +322,7 @@ class Member:
         self._apply()
 
     def _apply(self) -> None:
-        end = min(self.committed, self.disk.last_index)
+        end = min(self.committed, self.core.durable)
         if end <= self.applied:
             return
         for index in range(self.applied + 1, end + 1):
