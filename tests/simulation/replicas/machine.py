@@ -144,7 +144,6 @@ class Machine:
         if self.failing and self.replica is not None and action is Action.SYNC:
             self.failing = False
             self.cluster.faults["failed syncs"] += 1
-            self.cluster.say(f"{self.node} FAILS TO SYNC {_name}")
             return Fault.IO
         return None
 
