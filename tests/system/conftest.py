@@ -162,7 +162,7 @@ class Quickstart:
         )
 
 
-@pytest.fixture(name="program")
+@pytest.fixture(name="program", scope="session")
 def program_fixture():
     """Starts a command beside the test."""
     return Program
