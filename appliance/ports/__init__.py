@@ -1,0 +1,65 @@
+"""What the layers ask of each other; concrete classes meet only in `appliance.assembly`.
+
+A port is as narrow as its user needs. Everything async runs on trio; everything else returns at
+once.
+"""
+
+from appliance.ports.authority import (
+    AuditSink,
+    PolicySource,
+    TopicResolver,
+)
+from appliance.ports.keys import (
+    DataKey,
+    DomainStatus,
+    KeyCustodian,
+    KeyHealth,
+    KeyPlace,
+    KeyProvider,
+    SecretKey,
+    Signer,
+    WrapAt,
+    WrappedKey,
+)
+from appliance.ports.storage import (
+    HardState,
+    KeyMaintenance,
+    NodeStorage,
+    PartitionLog,
+    Rewrapped,
+    SealedJournal,
+    SegmentInfo,
+    Slice,
+    WrapCount,
+)
+from appliance.ports.system import (
+    Clock,
+    Entropy,
+)
+
+__all__ = [
+    "AuditSink",
+    "Clock",
+    "DataKey",
+    "DomainStatus",
+    "Entropy",
+    "HardState",
+    "KeyCustodian",
+    "KeyHealth",
+    "KeyMaintenance",
+    "KeyPlace",
+    "KeyProvider",
+    "NodeStorage",
+    "PartitionLog",
+    "PolicySource",
+    "Rewrapped",
+    "SealedJournal",
+    "SecretKey",
+    "SegmentInfo",
+    "Signer",
+    "Slice",
+    "TopicResolver",
+    "WrapAt",
+    "WrapCount",
+    "WrappedKey",
+]
