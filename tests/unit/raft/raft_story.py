@@ -14,6 +14,7 @@ from appliance.raft.ready import Ready, Recovered, Role, SendEntries
 from appliance.raft.trace import Trace, described
 from appliance.types import EntryKind, Index, NodeId, Position, Term
 
+ONE, TWO, THREE = NodeId(1), NodeId(2), NodeId(3)
 ENDLESS = 500
 NOTHING = Position(Term(0), Index(0))
 
@@ -271,3 +272,35 @@ class Story:
 def appends_to(node: int) -> Callable[[Message], bool]:
     """Which messages bring entries to a member."""
     return lambda message: isinstance(message, Append) and message.to == node
+
+
+def place(term: int, index: int) -> Position:
+    return Position(Term(term), Index(index))
+
+
+def run(first: int, term: int, count: int = 1) -> Run:
+    return Run(Index(first), Term(term), EntryKind.COMMAND, (10,) * count)
+
+
+def nodes(*numbers: int) -> frozenset[NodeId]:
+    return frozenset(map(NodeId, numbers))
+
+
+def led(*voters: int) -> Story:
+    """A group that 1 leads, with its no-op everywhere."""
+    story = Story(*(voters or (1, 2, 3)))
+    story.elect(1)
+    return story
+
+
+def with_logs(**terms: list[int]) -> Story:
+    """Members whose durable logs hold entries of these terms, by name: n1=[1, 1, 2]."""
+    story = Story(*range(1, len(terms) + 1))
+    for name, log in terms.items():
+        node = int(name[1:])
+        disk = Disk(story.first)
+        disk.runs = [run(at + 1, term) for at, term in enumerate(log)]
+        disk.hard = HardState(Term(max(log, default=0)), None)
+        story.members[node].disk = disk
+        story.members[node].start()
+    return story
