@@ -63,7 +63,7 @@ def test_a_manifest_that_was_rolled_back_alone_is_named(home, monkeypatch):
     trio.run(main)
 
 
-def test_a_journal_that_was_rolled_back_alone_is_named(home, monkeypatch):
+def test_a_journal_that_was_rolled_back_after_a_kill_is_named_by_the_manifest(home, monkeypatch):
     async def main():
         node, log = await begun(home)
         await node.save_hard_state(PARTITION, HardState(Term(1), NodeId(1)))
@@ -71,9 +71,22 @@ def test_a_journal_that_was_rolled_back_alone_is_named(home, monkeypatch):
         await node.save_hard_state(PARTITION, HardState(Term(2), NodeId(1)))
         monkeypatch.setattr(log_module, "MAX_SEGMENT_BYTES", 1)
         await written(log, b"c")
-        await stopped(node, log)
+        home.abandon(node)
         journal_of(home).write_bytes(before)
         assert "node journal was rolled back" in await refused(home)
+
+    trio.run(main)
+
+
+def test_a_journal_that_was_rolled_back_after_a_clean_stop_is_named_by_the_identity(home):
+    async def main():
+        node, log = await begun(home)
+        before = journal_of(home).read_bytes()
+        await node.save_hard_state(PARTITION, HardState(Term(2), NodeId(1)))
+        await stopped(node, log)
+        journal_of(home).write_bytes(before)
+        with pytest.raises(DamageDetected, match="the identity knows a later one"):
+            await home.open()
 
     trio.run(main)
 
