@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from cores.run import run
+from cores.run import run as core_run
 from mutants import CANARY, PATCHES, ROOT, hunt, names
+from replicas.run import run as replica_run
 from simulate import TIERS, Total, seeds_of
 
 SIMULATE = Path(__file__).parent / "simulate.py"
@@ -22,30 +23,32 @@ def test_a_sample_of_seeds_holds_every_property() -> None:
 
 def test_a_sample_of_seeds_holds_with_the_real_format_on_simulated_disks() -> None:
     """Seed 3 once applied entries that were about to be taken back."""
-    assert seeds_of("replica", range(8)).failed == []
+    assert seeds_of("replica", range(40)).failed == []
 
 
 def test_a_property_that_was_never_reached_is_a_failure() -> None:
     assert len(Total().never_reached(TIERS["core"])) > 20
 
 
-def test_the_same_seed_gives_the_same_trace_in_another_process() -> None:
+@pytest.mark.parametrize("tier", ["core", "replica"])
+def test_the_same_seed_gives_the_same_trace_in_another_process(tier: str) -> None:
     """To the letter, whatever strings hash to there."""
     hashes = set()
     for hash_seed in ("1", "2"):
         found = subprocess.run(
-            [sys.executable, str(SIMULATE), "--tier", "core", "--replay", "11"],
+            [sys.executable, str(SIMULATE), "--tier", tier, "--replay", "11"],
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
             capture_output=True,
             text=True,
             check=True,
         )
         hashes.add(next(line for line in found.stdout.split("\n") if "trace hash" in line))
-    assert hashes == {f"trace hash {run(11, traced=True).trace_hash}"}
+    play = {"core": core_run, "replica": replica_run}[tier]
+    assert hashes == {f"trace hash {play(11, traced=True).trace_hash}"}
 
 
 def test_the_trace_does_not_change_what_happens() -> None:
-    plain, traced = run(12), run(12, traced=True)
+    plain, traced = core_run(12), core_run(12, traced=True)
     assert (plain.faults, plain.reached) == (traced.faults, traced.reached)
 
 
