@@ -62,7 +62,19 @@ class Mutation(Event, frozen=True, kw_only=True):
     client_id: str | None = None
 
 
-AnyEvent = Login | LoginRefused | Denial | Mutation
+class LogShrunk(Event, frozen=True, kw_only=True):
+    """A node holds less of a log than it acknowledged: an old disk was restored, or one was lost.
+
+    `partition` is the log's id; `acknowledged` and `held` are indexes of entries.
+    """
+
+    node: int
+    partition: str
+    acknowledged: int
+    held: int
+
+
+AnyEvent = Login | LoginRefused | Denial | Mutation | LogShrunk
 
 
 class Recorded(msgspec.Struct, frozen=True):

@@ -12,13 +12,13 @@ from typing import Final
 import msgspec
 import trio
 
-from appliance.audit.events import Denial, Login, LoginRefused, Mutation, Recorded
+from appliance.audit.events import Denial, Login, LoginRefused, LogShrunk, Mutation, Recorded
 from appliance.audit.redact import redacted
 from appliance.errors import DamageDetected
 from appliance.invariant import InvariantViolation
 from appliance.ports import Clock, SealedJournal
 
-EVENT_TYPES: Final = (Login, LoginRefused, Denial, Mutation)
+EVENT_TYPES: Final = (Login, LoginRefused, Denial, Mutation, LogShrunk)
 
 
 class AuditLog:

@@ -10,12 +10,14 @@ import msgspec
 import structlog
 import trio
 
-from appliance.audit.events import Denial, Login, LoginRefused, Mutation
+from appliance.audit.events import Denial, Login, LoginRefused, LogShrunk, Mutation
 from appliance.authz.decision import Decision, Denied, Refusal
 from appliance.authz.gate import Authorized
 from appliance.broker.caller import Caller
 from appliance.errors import ErrorCode, RequestError, StorageError
 from appliance.ports import AuditSink
+from appliance.raft.ready import Shrunk
+from appliance.types import PartitionId
 from appliance.wire.requests import Request
 
 log = structlog.get_logger()
@@ -55,6 +57,21 @@ class Auditor:
     async def login_failed(self, listener: str, address: str, reason: str) -> None:
         """Records that somebody was turned away; raises StorageError."""
         await self._sink.record([LoginRefused(listener=listener, address=address, reason=reason)])
+
+    async def log_shrunk(self, partition: PartitionId, shrunk: Shrunk) -> None:
+        """Records that a node holds less than it acknowledged; nothing waits for it."""
+        event = LogShrunk(
+            listener="peer",
+            address="",
+            node=shrunk.node,
+            partition=str(partition),
+            acknowledged=shrunk.acknowledged,
+            held=shrunk.held,
+        )
+        try:
+            await self._sink.record([event])
+        except StorageError as error:
+            log.warning("an alarm cannot be recorded", reason=str(error))
 
     async def changing(
         self,

@@ -29,7 +29,7 @@ from appliance.limits import (
     RAFT_TICK_MS,
 )
 from appliance.raft.messages import Append, PeerMessage, SnapshotOffer
-from appliance.raft.ready import Leadership, Role
+from appliance.raft.ready import Leadership, Role, Shrunk
 from appliance.types import Entry, NodeId, PartitionId, Term
 
 TICK_S = RAFT_TICK_MS / 1000
@@ -63,6 +63,8 @@ class Consensus:
         """Told of groups that others take this node for a member of."""
         self.on_leadership: Callable[[PartitionId], None] = lambda _: None
         """Told when a group here has another leader, or the same one begins to serve."""
+        self.on_shrunk: Callable[[PartitionId, Shrunk], None] = lambda _group, _shrunk: None
+        """Told when a member of a group that is led here holds less than it acknowledged."""
         self._peers = peers
         self._node = peers.identity.node
         self._groups: dict[PartitionId, Replica[object]] = {}
@@ -174,6 +176,10 @@ class Consensus:
         if group not in self._awake and group in self._groups:
             self._awake[group] = None
             self._stirred.set()
+
+    def shrunk(self, group: PartitionId, shrunk: Shrunk) -> None:
+        """See `Host.shrunk`."""
+        self.on_shrunk(group, shrunk)
 
     # --- messages ------------------------------------------------------------------------------
 

@@ -94,6 +94,7 @@ from appliance.coordination.commands import Endpoint
 from appliance.errors import ConfigurationError, RequestError, StorageError
 from appliance.ports import AuditSink, Clock, Entropy, NodeStorage, Signer
 from appliance.raft.configuration import Configuration
+from appliance.raft.ready import Shrunk
 from appliance.types import KeyDomainId, PartitionId, TopicId
 from appliance.wire.requests.peer import Address
 
@@ -364,6 +365,7 @@ class BrokerNode:
         """What every connection of another node hands its requests to, from `prepare` on."""
         auditor = Auditor(sink, self._foundation.nursery)
         self._auditors.append(auditor)
+        self._raise_alarms(auditor)
         dispatcher = Dispatcher(gate, auditor, catalogue=PEER_ROWS)
         peers, catalogue = self._foundation.peers, self._catalogue
         dispatcher.register(GreetHandler(peers, catalogue))
@@ -372,6 +374,19 @@ class BrokerNode:
         dispatcher.register(EnactHandler(catalogue))
         dispatcher.check_complete()
         return dispatcher
+
+    def _raise_alarms(self, auditor: Auditor) -> None:
+        """Has it said and recorded when another node's disk is older than its word."""
+
+        def shrunk(partition: PartitionId, found: Shrunk) -> None:
+            log.error(
+                "a node holds less than it acknowledged: an old disk was restored, or one was lost",
+                node=found.node, partition=str(partition), acknowledged=found.acknowledged,
+                held=found.held,
+            )  # fmt: skip
+            self._foundation.nursery.start_soon(auditor.log_shrunk, partition, found)
+
+        self._foundation.consensus.on_shrunk = shrunk
 
     def _register_data(self, dispatcher: Dispatcher, auditor: Auditor) -> None:
         topics, catalogue = self._topics, self._catalogue

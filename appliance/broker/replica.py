@@ -29,7 +29,7 @@ from appliance.ports import Clock, Entropy, HardState, NodeStorage, PartitionLog
 from appliance.raft.configuration import Configuration
 from appliance.raft.core import Core
 from appliance.raft.messages import PeerMessage, Run
-from appliance.raft.ready import Leadership, Ready, Recovered, Refused, Role
+from appliance.raft.ready import Leadership, Ready, Recovered, Refused, Role, Shrunk
 from appliance.types import (
     Buffer,
     Entry,
@@ -72,6 +72,10 @@ class Host(Protocol):
 
     def stirred(self, group: PartitionId) -> None:
         """Has the group's time pass until it is quiet again."""
+        ...
+
+    def shrunk(self, group: PartitionId, shrunk: Shrunk) -> None:
+        """Raises the alarm: a member holds less than it acknowledged."""
         ...
 
 
@@ -375,6 +379,8 @@ class Replica(Generic[R]):
             self._remember_peers()
         for message in ready.messages:
             self._host.send(self.partition, message, ())
+        for shrunk in ready.shrunk:
+            self._host.shrunk(self.partition, shrunk)
         try:
             self._store(ready, incoming, proposed)
             if ready.install is not None:

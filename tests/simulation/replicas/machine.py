@@ -17,7 +17,7 @@ from appliance.broker.recovering import recover
 from appliance.broker.replica import Environment, Replica
 from appliance.limits import RAFT_TICK_MS
 from appliance.raft.messages import AppendReply, PeerMessage, VoteReply
-from appliance.raft.ready import Leadership, Role
+from appliance.raft.ready import Leadership, Role, Shrunk
 from appliance.storage.node import NodeDirectory
 from appliance.types import (
     ClusterId,
@@ -170,6 +170,10 @@ class Machine:
 
     def stirred(self, group: PartitionId) -> None:
         """Every group here is ticked."""
+
+    def shrunk(self, group: PartitionId, shrunk: Shrunk) -> None:
+        """No disk here is older than its word: what was synced survives every crash."""
+        raise Violation("promises-durable", f"{shrunk.node} holds less than it acknowledged")
 
     def receive(self, message: PeerMessage, entries: Sequence[Entry]) -> None:
         """A message has arrived."""

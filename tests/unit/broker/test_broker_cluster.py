@@ -42,8 +42,9 @@ POLICY = "p, User:admin, *, *, *, allow\n"
 class Member:
     """One node of the cluster, in one of its lives."""
 
-    def __init__(self, node, dispatcher, peer_dispatcher, scope):
+    def __init__(self, node, sink, dispatcher, peer_dispatcher, scope):
         self.node = node
+        self.sink = sink
         self.dispatcher = dispatcher
         self.peer_dispatcher = peer_dispatcher
         self.scope = scope
@@ -93,7 +94,7 @@ class Cluster:
             )
             gate = Gate(node.policies, node.topic_names, clock)
             member = Member(
-                node, node.dispatcher(gate, sink), node.peer_dispatcher(gate, sink),
+                node, sink, node.dispatcher(gate, sink), node.peer_dispatcher(gate, sink),
                 nursery.cancel_scope,
             )  # fmt: skip
             node.peers.caller = Calls(self, number)
@@ -393,6 +394,30 @@ def test_a_whole_cluster_that_falls_comes_back_with_everything(play):
             "every node to serve",
         )
         assert await cluster.produce_surely(b"c") == 2
+
+    play(body)
+
+
+def test_an_old_disk_that_comes_back_raises_the_alarm_and_is_filled_again(play):
+    async def body(cluster):
+        await cluster.create()
+        for value in (b"a", b"b", b"c"):
+            await cluster.produce_surely(value)
+        group = cluster.group()
+        leader = cluster.leader(group)
+        follower = next(number for number in (1, 2, 3) if number != leader)
+        await cluster.until(lambda: cluster.held(follower) == 3, "the follower's copy")
+        cluster.kill(follower)
+        held = cluster.disks[follower].logs[group]
+        acknowledged = held[-1].header.index
+        del held[-2:]
+        await cluster.start(follower)
+        await cluster.until(lambda: cluster.held(follower) == 3, "the records again")
+        sink = cluster.members[leader].sink
+        await cluster.until(lambda: sink.of("LogShrunk"), "the alarm")
+        (alarm,) = sink.of("LogShrunk")
+        assert (alarm.node, alarm.partition) == (follower, str(group))
+        assert (alarm.acknowledged, alarm.held) == (acknowledged, acknowledged - 2)
 
     play(body)
 
