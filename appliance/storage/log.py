@@ -367,7 +367,12 @@ class SealedLog:
         old = self._files.closed_at(first_index)
         if old is None:
             return
-        rewritten = await rewrite(self._files, old, change, self._stamp)
+        try:
+            rewritten = await rewrite(self._files, old, change, self._stamp)
+        except StorageError:
+            if self._files.closed_at(first_index) is not old:
+                return  # retention has taken the file while it was read
+            raise
         if rewritten.changed and rewritten.closed is not None:
             async with self._change(END_OF_INDEXES):
                 await self._write(

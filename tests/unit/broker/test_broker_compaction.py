@@ -1,6 +1,7 @@
 """Of each key the newest record stays, whatever is interrupted; nothing else of the log changes."""
 
 import os
+import threading
 from uuid import UUID
 
 import pytest
@@ -14,6 +15,7 @@ from appliance.broker.topic_settings import meaning
 from appliance.errors import ErrorCode
 from appliance.ports import SegmentInfo
 from appliance.storage import log as log_module
+from appliance.storage import rewriting
 from appliance.storage.blockfile import PosixDisk
 from appliance.storage.node import NodeDirectory
 from appliance.types import (
@@ -317,6 +319,31 @@ def test_a_file_that_retention_takes_while_it_is_rewritten_stays_gone(bed):
         assert bed.log.first_index == first.first_index + (
             bed.log.segments()[0].first_index - first.first_index
         )
+        assert bed.log.start_offset == first.next_offset
+        await bed.again()
+        assert (await bed.fetched())[0].offset == first.next_offset
+
+    trio.run(main)
+
+
+def test_a_file_that_is_gone_before_it_is_read_needs_no_rewriting(bed, monkeypatch):
+    gone = threading.Event()
+    last_index = rewriting._last_index
+
+    def once_it_is_gone(old):
+        assert gone.wait(30)
+        return last_index(old)
+
+    async def main():
+        await bed.create()
+        await bed.fill(40)
+        first = bed.log.segments()[0]
+        monkeypatch.setattr(rewriting, "_last_index", once_it_is_gone)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bed.log.rewrite, first.first_index, lambda entry, _: entry)
+            await trio.lowlevel.checkpoint()
+            await bed.log.raise_start(first.next_offset)
+            gone.set()
         assert bed.log.start_offset == first.next_offset
         await bed.again()
         assert (await bed.fetched())[0].offset == first.next_offset
