@@ -127,11 +127,25 @@ class State:
     def may_campaign(self) -> bool:
         """A voter whose log is whole, and who is not about to replace it."""
         return (
-            self.configuration.votes(self.node)
+            (self.configuration.votes(self.node) or self.leaving)
             and not self.damaged
             and not self.suspect
             and self.installing is None
             and self.term < MAX_TERM
+        )
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it votes no more by an entry that is not known to be committed.
+
+        Until it is, this member may be the only one that can lead: whoever shares its log may have
+        lost a part of it (thesis, section 4.2.2). Its own vote does not count.
+        """
+        return (
+            len(self.configurations) > 1
+            and self.placed.index > self.commit
+            and not self.configuration.votes(self.node)
+            and self.configurations[-2].configuration.votes(self.node)
         )
 
     @property

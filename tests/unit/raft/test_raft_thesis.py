@@ -14,6 +14,7 @@ from appliance.raft.messages import (
     Heartbeat,
     HeartbeatReply,
     Message,
+    Run,
     SnapshotOffer,
     TimeoutNow,
     Vote,
@@ -136,6 +137,31 @@ def test_4_2_2_a_leader_that_was_removed_hands_over_and_steps_down() -> None:
     story.run()
     assert story[1].role is Role.FOLLOWER
     assert Role.LEADER in {story[2].role, story[3].role}
+
+
+def test_4_2_2_who_leaves_by_an_uncommitted_entry_leads_where_nobody_else_can() -> None:
+    """1 holds its own removal; 2 has not got it, and 3 has lost it and may not campaign."""
+    story = with_logs(n1=[1], n2=[1], n3=[1])
+    smaller = Configuration(nodes(2, 3))
+    joint = Configuration(nodes(2, 3), nodes(1, 2, 3))
+    leaving = story.members[1].disk
+    leaving.runs += [
+        Run(Index(2), Term(1), EntryKind.CONFIGURATION, (0,), joint),
+        Run(Index(3), Term(1), EntryKind.CONFIGURATION, (0,), smaller),
+    ]
+    story.members[3].disk.known_last = place(1, 3)
+    for node in (1, 2, 3):
+        story.members[node].start()
+    story.silence(1, 3)
+    story.do(2, Core.campaign)
+    story.run()
+    assert story[2].role is Role.FOLLOWER
+    story.silence(2, 3)
+    story.do(1, Core.campaign)
+    story.run()
+    assert story[1].role is Role.FOLLOWER
+    assert Role.LEADER in {story[2].role, story[3].role}
+    assert story[2].configuration == smaller
 
 
 def test_4_3_while_joint_each_set_has_its_say() -> None:
