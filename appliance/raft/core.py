@@ -164,7 +164,8 @@ class Core:
 
     def heard(self, node: NodeId, term: Term) -> Refusal | None:
         """A node says that it leads this group in a term: as good as a heartbeat."""
-        self._tell(f"hears that {node} leads term {term}")
+        if self._trace is not None:
+            self._trace.told(f"hears that {node} leads term {term}")
         return reception.heard(self._state, node, term)
 
     def reached(self, node: NodeId) -> None:
@@ -205,7 +206,8 @@ class Core:
         Raises NotLeader, or HandingOver while leadership is being transferred.
         """
         self._proposing()
-        self._tell(f"is given {kind.name.lower()} of {payload_bytes} bytes")
+        if self._trace is not None:  # asked here, where text would be made for each entry
+            self._trace.told(f"is given {kind.name.lower()} of {payload_bytes} bytes")
         return replication.append(self._state, kind, payload_bytes).position
 
     def propose_configuration(
