@@ -18,18 +18,13 @@ from appliance.invariant import invariant
 from appliance.limits import MAX_STRUCTURE_BYTES
 from appliance.types import Buffer
 from appliance.wire.native.frames import (
-    HEADER_BYTES,
     MAX_CORRELATION,
-    SIZE_BYTES,
     FrameKind,
+    build_frame,
     open_frame,
-    seal_header,
 )
 from appliance.wire.requests import AnyRequest, AnyResponse, FetchResult, MetadataResult, Produce
 
-_BODY_AT: Final = SIZE_BYTES + HEADER_BYTES
-
-_encoder: Final = msgspec.msgpack.Encoder()
 _any_request: Final = msgspec.msgpack.Decoder(AnyRequest)
 _bulk_request: Final = msgspec.msgpack.Decoder(Produce)
 _any_response: Final = msgspec.msgpack.Decoder(AnyResponse)
@@ -68,13 +63,13 @@ def decode(frame: memoryview) -> NativeCall:
 
 def encode(call: NativeCall, response: AnyResponse) -> list[Buffer]:
     """A response's frame, size included, as buffers to be sent in order."""
-    return [_frame(FrameKind.RESPONSE, call.correlation_id, response)]
+    return [build_frame(FrameKind.RESPONSE, call.correlation_id, response)]
 
 
 def encode_request(correlation_id: int, request: AnyRequest) -> list[Buffer]:
     """A request's frame, size included, as buffers to be sent in order."""
     invariant(0 <= correlation_id <= MAX_CORRELATION, "a correlation id is a u32")
-    return [_frame(FrameKind.REQUEST, correlation_id, request)]
+    return [build_frame(FrameKind.REQUEST, correlation_id, request)]
 
 
 def decode_response(frame: memoryview) -> tuple[int, AnyResponse]:
@@ -90,13 +85,6 @@ def decode_response(frame: memoryview) -> tuple[int, AnyResponse]:
         return correlation, _bulk_response.decode(body)
     except (ValueError, RecursionError) as error:
         raise _malformed("response", error) from None
-
-
-def _frame(kind: FrameKind, correlation: int, value: AnyRequest | AnyResponse) -> bytearray:
-    frame = bytearray(_BODY_AT)
-    _encoder.encode_into(value, frame, _BODY_AT)
-    seal_header(frame, kind, correlation)
-    return frame
 
 
 def _malformed(what: str, error: Exception) -> ProtocolViolation:

@@ -6,9 +6,12 @@ All numbers big-endian. A frame of another version or with a non-zero reserved f
 that both can carry a meaning later.
 """
 
+import struct
 from enum import IntEnum
-from struct import Struct
 from typing import Final
+
+from msgspec import Struct
+from msgspec.msgpack import Encoder
 
 from appliance.errors import ProtocolViolation, UnsupportedVersion
 from appliance.types import Buffer
@@ -20,8 +23,10 @@ HEADER_BYTES: Final = 8
 
 MAX_CORRELATION: Final = (1 << 32) - 1
 
-_HEADER = Struct(">BBHI")
-_SIZED_HEADER = Struct(">IBBHI")
+_BODY_AT: Final = SIZE_BYTES + HEADER_BYTES
+_HEADER = struct.Struct(">BBHI")
+_SIZED_HEADER = struct.Struct(">IBBHI")
+_encoder: Final = Encoder()
 
 
 class FrameKind(IntEnum):
@@ -53,3 +58,11 @@ def open_frame(frame: Buffer, kind: FrameKind) -> tuple[int, memoryview]:
 def seal_header(frame: bytearray, kind: FrameKind, correlation: int) -> None:
     """Writes size and header into the first 12 bytes of a frame whose body follows them."""
     _SIZED_HEADER.pack_into(frame, 0, len(frame) - SIZE_BYTES, VERSION, kind, 0, correlation)
+
+
+def build_frame(kind: FrameKind, correlation: int, value: Struct) -> bytearray:
+    """A frame, size included, encoded behind its header without a copy."""
+    frame = bytearray(_BODY_AT)
+    _encoder.encode_into(value, frame, _BODY_AT)
+    seal_header(frame, kind, correlation)
+    return frame

@@ -12,17 +12,12 @@ from appliance.errors import ProtocolViolation
 from appliance.limits import MAX_STRUCTURE_BYTES
 from appliance.types import Buffer
 from appliance.wire.native.frames import (
-    HEADER_BYTES,
-    SIZE_BYTES,
     FrameKind,
+    build_frame,
     open_frame,
-    seal_header,
 )
 from appliance.wire.requests.peer import AnyPeerRequest, AnyPeerResponse, Deliver
 
-_BODY_AT: Final = SIZE_BYTES + HEADER_BYTES
-
-_encoder: Final = msgspec.msgpack.Encoder()
 _any_request: Final = msgspec.msgpack.Decoder(AnyPeerRequest)
 _bulk_request: Final = msgspec.msgpack.Decoder(Deliver)
 _response: Final = msgspec.msgpack.Decoder(AnyPeerResponse)
@@ -52,12 +47,12 @@ def decode(frame: memoryview) -> PeerCall:
 
 def encode(call: PeerCall, response: AnyPeerResponse) -> list[Buffer]:
     """A response's frame, size included."""
-    return [_frame(FrameKind.RESPONSE, call.correlation_id, response)]
+    return [build_frame(FrameKind.RESPONSE, call.correlation_id, response)]
 
 
 def encode_request(correlation_id: int, request: AnyPeerRequest) -> bytearray:
     """A request's frame, size included."""
-    return _frame(FrameKind.REQUEST, correlation_id, request)
+    return build_frame(FrameKind.REQUEST, correlation_id, request)
 
 
 def decode_response(frame: memoryview) -> tuple[int, AnyPeerResponse]:
@@ -67,13 +62,6 @@ def decode_response(frame: memoryview) -> tuple[int, AnyPeerResponse]:
         return correlation, _response.decode(body)
     except (ValueError, RecursionError) as error:
         raise _malformed("response", error) from None
-
-
-def _frame(kind: FrameKind, correlation: int, value: AnyPeerRequest | AnyPeerResponse) -> bytearray:
-    frame = bytearray(_BODY_AT)
-    _encoder.encode_into(value, frame, _BODY_AT)
-    seal_header(frame, kind, correlation)
-    return frame
 
 
 def _malformed(what: str, error: Exception) -> ProtocolViolation:
