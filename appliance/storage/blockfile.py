@@ -356,9 +356,12 @@ class PosixDisk:
             finally:
                 os.close(descriptor)
             fresh.replace(path)
-            _sync_directory(path.parent)
         except OSError as error:
             raise _failed(f"replace {name}", error) from None
+        try:
+            _sync_directory(path.parent)
+        except OSError as error:  # never StorageFull: the new document may well be there
+            raise _ended(f"replace {name}", error) from None
 
     def read(self, name: str, max_bytes: int) -> bytes | None:
         """See `Disk.read`."""

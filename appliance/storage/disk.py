@@ -82,7 +82,10 @@ class Disk(Protocol):
         ...
 
     def replace(self, name: str, content: Buffer) -> None:
-        """Puts a whole document in place of another, durably: the old or the new is found."""
+        """Puts a whole document in place of another, durably: the old or the new is found.
+
+        Raises StorageFull only while the old one stands; after any other StorageError either may.
+        """
         ...
 
     def read(self, name: str, max_bytes: int) -> bytes | None:

@@ -422,7 +422,10 @@ class SimulatedDisk:
         file.sync()
         self._step(Action.RENAME, name)
         directory.change(Names(gone=(f"{base}.new",), come=((base, fresh),)))
-        self._sync_directory(name, directory)
+        try:
+            self._sync_directory(name, directory)
+        except StorageFull as error:
+            raise StorageError(str(error)) from None
 
     def read(self, name: str, max_bytes: int) -> bytes | None:
         try:

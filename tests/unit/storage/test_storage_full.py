@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 import trio
@@ -178,3 +179,35 @@ def test_a_write_that_finds_no_space_after_all_closes_its_file(tmp_path, monkeyp
     assert not isinstance(failure.value, StorageFull)
     with pytest.raises(StorageError, match="closed"):
         file.sync()
+
+
+def test_a_roll_whose_manifest_may_be_there_takes_no_file_back(home, monkeypatch):
+    """The rename is done and its directory cannot be synced: neither manifest is certain."""
+
+    async def main():
+        node, log = await begun(home)
+        monkeypatch.setattr(log_module, "MAX_SEGMENT_BYTES", 1)
+        log.append([batch_after(log, b"b")])
+        with monkeypatch.context() as full:
+            full.setattr(Path, "replace", replaced_for_the_last_time(full))
+            with pytest.raises(StorageError) as failure:
+                await flushed(log)
+        assert not isinstance(failure.value, StorageFull)
+        home.abandon(node)
+        node = await home.open()
+        log = await node.open_log(PARTITION)
+        assert await bodies(log) == [b"a"]
+
+    def replaced_for_the_last_time(full):
+        replace = Path.replace
+
+        def no_space(_directory):
+            raise OSError(errno.ENOSPC, "no space")
+
+        def replaced(path, target):
+            replace(path, target)
+            full.setattr(blockfile_module, "_sync_directory", no_space)
+
+        return replaced
+
+    trio.run(main)
