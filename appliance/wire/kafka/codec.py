@@ -23,7 +23,7 @@ from appliance.wire.kafka.apis.registry import ADVERTISED, APIS
 from appliance.wire.kafka.compiler import Decode, Encode, compile_decoder, compile_encoder
 from appliance.wire.kafka.features import FEATURES_EPOCH
 from appliance.wire.kafka.primitives import Output, Reader
-from appliance.wire.kafka.schema import Api, ToRequest, ToWire
+from appliance.wire.kafka.schema import Api, ToRequest, ToWire, Usual
 from appliance.wire.requests import AnyRequest, AnyResponse, ApiVersions, ApiVersionsResult
 
 _REQUEST_HEADER: Final = struct.Struct(">hhi")
@@ -51,6 +51,7 @@ class _Compiled(Struct, frozen=True, gc=False):
     to_wire: ToWire | None
     max_request_bytes: int
     spare_bytes: int
+    usual: Usual | None
     tagged_request_header: bool
     tagged_response_header: bool
 
@@ -65,6 +66,7 @@ def _compile(api: Api, version: int) -> _Compiled:
         to_wire=api.to_wire,
         max_request_bytes=api.max_request_bytes,
         spare_bytes=api.spare_bytes,
+        usual=api.usual_in(version),
         tagged_request_header=flexible,
         tagged_response_header=flexible and api is not api_versions.API,
     )
@@ -89,15 +91,20 @@ def decode(frame: memoryview) -> Call:
     if len(frame) < _REQUEST_HEADER.size:
         raise ProtocolViolation("a frame is cut short")
     key, version, correlation_id = _REQUEST_HEADER.unpack_from(frame)
-    reader = Reader(frame, _REQUEST_HEADER.size)
     compiled = _COMPILED.get((key, version))
     if compiled is None:
+        reader = Reader(frame, _REQUEST_HEADER.size)
         if key == api_versions.API.key:
             client_id = reader.string()
             return Call(key, version, correlation_id, client_id, ApiVersions(understood=False))
         raise UnsupportedVersion(f"version {version} of API {key} is not served")
     if len(frame) > compiled.max_request_bytes:
         raise ProtocolViolation("a request is larger than its kind may be")
+    if compiled.usual is not None:
+        known = compiled.usual.decode(frame)
+        if known is not None:
+            return Call(key, version, correlation_id, *known)
+    reader = Reader(frame, _REQUEST_HEADER.size)
     client_id = reader.string()
     if compiled.tagged_request_header:
         reader.skip_tags()
@@ -119,6 +126,10 @@ def encode(call: Call, response: AnyResponse) -> list[Buffer]:
     if isinstance(response, ApiVersionsResult):
         return _encode_api_versions(call, response)
     compiled = _COMPILED[call.api_key, call.api_version]
+    if compiled.usual is not None:
+        frame = compiled.usual.encode(call.correlation_id, response)
+        if frame is not None:
+            return [frame]
     message: object = response
     if compiled.to_wire is not None:
         message = compiled.to_wire(call.request, response, call.api_version)

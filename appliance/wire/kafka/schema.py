@@ -94,6 +94,20 @@ def row(*fields: Field, into: type[Struct] | None = None) -> Fields:
     return Fields(fields, into)
 
 
+class Usual(Struct, frozen=True):
+    """A form that nearly all messages of an API have, read and written by code of its own.
+
+    `decode` takes a whole frame, header included, and gives the client id and the request; `encode`
+    takes the correlation id and the response. Either gives None for whatever is not of the form:
+    the declaration, which says the same at length, then has its turn.
+    """
+
+    since: int
+    until: int
+    decode: Callable[[memoryview], tuple[str | None, AnyRequest] | None]
+    encode: Callable[[int, AnyResponse], bytes | None]
+
+
 class Api(Struct, frozen=True):
     """One API: its versions, its two messages, and how they map to `appliance.wire.requests`.
 
@@ -115,6 +129,12 @@ class Api(Struct, frozen=True):
     advertised_from: int | None = None
     max_request_bytes: int = MAX_STRUCTURE_BYTES
     spare_bytes: int = 0
+    usual: Usual | None = None
+
+    def usual_in(self, version: int) -> Usual | None:
+        """The form that is usual in this version, if there is one."""
+        usual = self.usual
+        return usual if usual is not None and usual.since <= version <= usual.until else None
 
     def is_flexible(self, version: int) -> bool:
         """Whether this version has compact types and tagged fields (KIP-482)."""

@@ -19,8 +19,9 @@ Why each version exists:
 from typing import Final
 
 from appliance.limits import MAX_FRAME_BYTES
+from appliance.wire.kafka import usual_produce
 from appliance.wire.kafka.apis.leader import ENDPOINT, LEADER
-from appliance.wire.kafka.schema import Api, Array, Field, Scalar, row
+from appliance.wire.kafka.schema import Api, Array, Field, Scalar, Usual, row
 from appliance.wire.requests import (
     Produce,
     ProducedPartition,
@@ -110,4 +111,7 @@ API: Final = Api(
     response=_RESPONSE,
     advertised_from=0,
     max_request_bytes=MAX_FRAME_BYTES,
+    usual=Usual(
+        usual_produce.SINCE, usual_produce.UNTIL, usual_produce.decode, usual_produce.encode
+    ),
 )
