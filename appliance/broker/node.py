@@ -86,6 +86,7 @@ from appliance.broker.node_settings import NodeFacts
 from appliance.broker.peering import Identity, Peers
 from appliance.broker.placement import Placement, TopicDefaults
 from appliance.broker.policy_editing import PolicyEditing
+from appliance.broker.rendezvous import remembered
 from appliance.broker.shredding import NO_SIGNER, Shredder
 from appliance.broker.steward import Steward
 from appliance.broker.topics import Topics
@@ -224,6 +225,9 @@ class BrokerNode:
             Configuration(frozenset(), learners=alone) if settings.joins else Configuration(alone)
         )
         await node._catalogue.open(genesis)
+        said = await remembered(node._catalogue.log.replica.log, PEER_LISTENER)
+        for other, endpoint in said.items():
+            peers.greeted(other, Address(endpoint.host, endpoint.port))
         return node
 
     async def join(self) -> None:

@@ -119,7 +119,7 @@ class Cluster:
         peers = member.node.peers
         while True:
             await trio.sleep(0.05)
-            if not self.reaches(number, other):
+            if not self.reaches(number, other) or peers.address(other) is None:
                 continue
             there = self.members[other]
             there.node.peers.greeted(number, peers.identity.address)
