@@ -15,11 +15,12 @@ import trio
 
 from appliance.broker.growth import Readers
 from appliance.broker.pending import together
+from appliance.broker.placing import Placing
 from appliance.broker.tail import ENTRY_OVERHEAD_BYTES, EntryTail
 from appliance.errors import ErrorCode, KeyProviderError, StorageError
 from appliance.limits import MIB
 from appliance.ports import PartitionLog
-from appliance.types import Entry, EntryHeader, EntryKind, Index, Offset, TimestampMs
+from appliance.types import Entry, EntryHeader, EntryKind, Index, Offset
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -59,20 +60,22 @@ class Applying(Generic[R]):
         log: PartitionLog,
         tail: EntryTail,
         machine: Machine[R],
+        placing: Placing,
         nursery: trio.Nursery,
+        *,
         on_applied: Callable[[Index], None],
     ) -> None:
         """Begins before the first entry of the log."""
         self.readers = Readers()
         self.applied = Index(log.first_index - 1)
         self.high_watermark = log.start_offset
-        self.leader_time = TimestampMs(0)
         self.waiting_bytes = 0
         """Of entries whose proposers wait; 0 when nobody does."""
         self.failure: StorageError | KeyProviderError | None = None
         self._log = log
         self._tail = tail
         self._machine = machine
+        self._placing = placing
         self._nursery = nursery
         self._on_applied = on_applied
         self._waiting: deque[_Waiting[R]] = deque()
@@ -119,7 +122,7 @@ class Applying(Generic[R]):
         result = self._machine.apply(entry) if header.kind in _APPLIED_KINDS else None
         self.applied = header.index
         self.high_watermark = header.next_offset
-        self.leader_time = max(self.leader_time, header.leader_time_ms)
+        self._placing.leader_time = max(self._placing.leader_time, header.leader_time_ms)
         waiting = self._waiting
         while waiting and waiting[0].header.index <= header.index:
             told = waiting.popleft()

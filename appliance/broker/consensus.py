@@ -54,7 +54,7 @@ class _Neighbour:
 
 
 class Consensus:
-    """See `broker.replica.Host`."""
+    """See `broker.hosting.Host`."""
 
     def __init__(self, peers: Peers) -> None:
         """No group and no neighbour yet."""

@@ -12,9 +12,10 @@ import trio
 
 from appliance.broker.applying import Machine
 from appliance.broker.consensus import Consensus
+from appliance.broker.hosting import Environment
 from appliance.broker.peering import Peers
 from appliance.broker.recovering import recover
-from appliance.broker.replica import Environment, Replica
+from appliance.broker.replica import Replica
 from appliance.errors import DamageDetected
 from appliance.ports import Clock, Entropy, NodeStorage
 from appliance.raft.configuration import Configuration

@@ -3,7 +3,9 @@
 Rules (`raft.ready`): a term and a vote are durable before the entries that came with them; what is
 taken back is taken back before anything is appended in its place. Where nothing is to be waited
 for, entries are staged at once and touch no queue. One task works while there is work, and none
-otherwise. What fails ends the log for good: its replica leads no more and acknowledges no more.
+otherwise; each of its rounds begins with the replica's turn, which stages all that was proposed
+since the last one. What fails ends the log for good: its replica leads no more and acknowledges no
+more.
 """
 
 from collections import deque
@@ -32,8 +34,9 @@ class _Append(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reports(msgspec.Struct, frozen=True):
-    """Whom to tell what has become durable, that there is no space, and that nothing more will."""
+    """Whom to tell that it is the replica's turn, what has become durable, and what will not."""
 
+    turn: Callable[[], None]
     saved: Callable[[HardState], None]
     durable: Callable[[Index], None]
     reset: Callable[[Position, Offset], None]
@@ -61,12 +64,38 @@ class LogWriter:
         self._reports = reports
         self._queue: deque[HardState | _Truncate | _Reset | _Append] = deque()
         self._unflushed = False
+        self._turn_asked = False
+        self.waited_for = False
+        """Others wait for what is proposed here, even while something else is being written."""
         self.busy = False
         self.failed = False
         self.full = False
         """There is no space: what is staged waits for it, and nothing more is to be."""
         self.closing = False
         """What finds no space now is given up."""
+
+    def ask_for_turn(self) -> None:
+        """Has `Reports.turn` called when those who are about to propose something have done so.
+
+        That is when the event loop comes round, or after the flush that is under way if nobody
+        else waits for it: then it is written together with what is proposed until then.
+        """
+        if self._turn_asked or self.failed:
+            return
+        self._turn_asked = True
+        if not self.busy:
+            self._work()
+        elif self.waited_for:
+            self._nursery.start_soon(self._give_turn)
+
+    def take_turn(self) -> None:
+        """Calls `Reports.turn` now if it was asked for."""
+        if self._turn_asked:
+            self._turn_asked = False
+            self._reports.turn()
+
+    async def _give_turn(self) -> None:
+        self.take_turn()
 
     def save(self, state: HardState) -> None:
         """Has a term and a vote made durable before what comes after it."""
@@ -101,8 +130,9 @@ class LogWriter:
 
     async def _run(self) -> None:
         try:
-            while (self._queue or self._unflushed) and not self.failed:
+            while (self._turn_asked or self._queue or self._unflushed) and not self.failed:
                 try:
+                    self.take_turn()
                     await self._step()
                     self.full = False
                 except StorageFull:
@@ -119,13 +149,15 @@ class LogWriter:
             self._reports.idle()
 
     async def _step(self) -> None:
-        if self._unflushed:
+        if self._unflushed and not self.failed:
             self._unflushed = False
             try:
                 await self._log.flush(self._reports.durable)
             except StorageFull:
                 self._unflushed = True
                 raise
+            return
+        if not self._queue:
             return
         match self._queue[0]:
             case HardState() as state:
@@ -147,4 +179,5 @@ class LogWriter:
     def end(self) -> None:
         """Takes nothing more; what waits is not written."""
         self.failed = True
+        self._turn_asked = False
         self._queue.clear()

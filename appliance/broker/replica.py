@@ -1,35 +1,38 @@
 """One node's replica of one group: consensus decides, this carries it out over one sealed log.
 
-The way of an entry: `propose` gives it index, term, offsets and leader time and stages it; it goes
-to the followers while it is made durable here, along with whatever else arrived; consensus says
-what a quorum holds; decided entries are applied in order, and each one's callback runs right after
-its own apply. A follower's way is the same without the proposal: entries come in messages.
+The way of an entry: `propose` gives it index, term, offsets and leader time; at the writer's next
+turn everything that was proposed is carried out together: it goes to the followers while it is made
+durable here; consensus says what a quorum holds; decided entries are applied in order, and each
+one's callback runs right after its own apply. A follower's way is the same without the proposal:
+entries come in messages.
 
-Rules: nothing is applied or visible before it is committed. A leader serves once the no-op that
-began its term is applied: it knows then all that was ever acknowledged (DESIGN section 4). A log
-that cannot keep its promise ends this replica's leadership for good: everyone who waits is told
-KAFKA_STORAGE_ERROR, whoever proposes later too, and readers keep what was committed.
+Rules: nothing is applied or visible before it is committed. What was proposed is carried out before
+consensus learns anything that could end the leadership it was proposed under. A leader serves once
+the no-op that began its term is applied: it knows then all that was ever acknowledged (DESIGN
+section 4). A log that cannot keep its promise ends this replica's leadership for good: everyone who
+waits is told KAFKA_STORAGE_ERROR, whoever proposes later too, and readers keep what was committed.
 """
 
 from collections.abc import Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-import msgspec
 import trio
 
 from appliance.broker.applying import Applying, Machine, OnCommitted
 from appliance.broker.growth import Readers
+from appliance.broker.hosting import Environment
 from appliance.broker.log_writer import LogWriter, Reports
 from appliance.broker.peer_codec import encode_configuration
+from appliance.broker.placing import Placing
 from appliance.broker.supply import Supply
 from appliance.broker.tail import EntryTail
 from appliance.errors import ErrorCode, RequestError, StorageError
 from appliance.limits import MAX_BATCH_BYTES, MAX_STAGED_BYTES, TAIL_BYTES
-from appliance.ports import Clock, Entropy, HardState, NodeStorage, PartitionLog
+from appliance.ports import HardState, PartitionLog
 from appliance.raft.configuration import Configuration
 from appliance.raft.core import Core
 from appliance.raft.messages import PeerMessage, Run
-from appliance.raft.ready import Leadership, Ready, Recovered, Refused, Role, Shrunk
+from appliance.raft.ready import Leadership, Ready, Recovered, Refused, Role
 from appliance.types import (
     Buffer,
     Entry,
@@ -41,7 +44,6 @@ from appliance.types import (
     PartitionId,
     Position,
     Term,
-    TimestampMs,
 )
 
 R = TypeVar("R")
@@ -50,43 +52,7 @@ STAGING_BYTES = MAX_STAGED_BYTES - MAX_BATCH_BYTES
 """Where backpressure begins: well before the log itself would refuse an entry."""
 
 _NOT_HERE = "this node does not lead"
-_NONE = Index(0)
 _BEGINNING = Offset(0)
-
-
-class Host(Protocol):
-    """What a replica needs of the node it lives on; `broker.consensus` is the real one."""
-
-    @property
-    def incarnation(self) -> int:
-        """Grows with each start of the node."""
-        ...
-
-    def send(self, group: PartitionId, message: PeerMessage, entries: Sequence[Entry]) -> None:
-        """Queues a message for the node that it is to."""
-        ...
-
-    def led(self, group: PartitionId, leadership: Leadership) -> None:
-        """Learns who leads a group now, as its member here knows."""
-        ...
-
-    def stirred(self, group: PartitionId) -> None:
-        """Has the group's time pass until it is quiet again."""
-        ...
-
-    def shrunk(self, group: PartitionId, shrunk: Shrunk) -> None:
-        """Raises the alarm: a member holds less than it acknowledged."""
-        ...
-
-
-class Environment(msgspec.Struct, frozen=True):
-    """What every replica of a node shares; their tasks run in `nursery`."""
-
-    storage: NodeStorage
-    clock: Clock
-    entropy: Entropy
-    nursery: trio.Nursery
-    host: Host
 
 
 class Replica(Generic[R]):
@@ -106,7 +72,6 @@ class Replica(Generic[R]):
         self.serving = False
         """Whether this replica leads and has applied all that was decided before its term."""
         self._log = log
-        self._clock = environment.clock
         self._host = host
         self._node = storage.node
         self._core = Core(
@@ -117,10 +82,14 @@ class Replica(Generic[R]):
         )
         self._configuration = recovered.configurations[-1].configuration
         self._tail = EntryTail()
-        self._applying: Applying[R] = Applying(log, self._tail, machine, nursery, self._on_applied)
+        self._placing = Placing(environment.clock, log.end_offset)
+        self._applying: Applying[R] = Applying(
+            log, self._tail, machine, self._placing, nursery, on_applied=self._on_applied
+        )
         self._writer = LogWriter(
             partition, log, storage, nursery,
             Reports(
+                self._pump,
                 self._on_saved,
                 self._on_durable,
                 self._on_reset,
@@ -134,9 +103,7 @@ class Replica(Generic[R]):
             send=lambda message, entries: host.send(partition, message, entries),
             still_leads=self._core.sends_for,
         )  # fmt: skip
-        self._end_offset = log.end_offset
         self._term_began = Index(0)
-        self._leader_time = TimestampMs(0)
         self._drained = trio.Event()
         self._waiting_for_room = 0
         self._decided = trio.Event()
@@ -225,18 +192,21 @@ class Replica(Generic[R]):
     ) -> None:
         """Takes a message of another member, with the entries or the offset that it carries."""
         if not self._closed:
+            self._writer.take_turn()
             self._core.step(message)
             self._pump(entries, offset=offset)
 
     def tick(self, ticks: int = 1) -> None:
         """Lets the core's time pass."""
         if not self._closed:
+            self._writer.take_turn()
             self._core.tick(ticks)
             self._pump()
 
     def heard(self, leader: NodeId, term: Term) -> None:
         """The node of this group's leader lives and says that it leads this term."""
         if not self._closed:
+            self._writer.take_turn()
             self._core.heard(leader, term)
             self._pump()
 
@@ -323,10 +293,12 @@ class Replica(Generic[R]):
     ) -> EntryHeader:
         """Gives an entry its place and has it made durable; returns at once.
 
+        It is carried out at the writer's next turn, with all that is proposed until then.
         `on_committed` is called later, on the event loop, and must not raise. Raises RequestError
         without having taken the entry.
         """
-        self.check_leading()
+        if not self.serving or self._writer.full:
+            self.check_leading()
         size = len(payload)
         try:
             position = self._core.propose(kind, size)
@@ -334,42 +306,15 @@ class Replica(Generic[R]):
             raise RequestError(
                 ErrorCode.NOT_LEADER_OR_FOLLOWER, "leadership is being handed over"
             ) from None
-        header = self._header(kind, position, last_offset_delta, size)
-        entry = Entry(header, payload)
-        try:
-            self._stage((entry,))
-        except StorageError:
-            self._on_failed()
-            raise RequestError(
-                ErrorCode.KAFKA_STORAGE_ERROR, "the partition's log takes nothing more"
-            ) from None
+        header = self._placing.header(kind, position, last_offset_delta, size)
+        self._tail.append(Entry(header, payload))
         self._applying.expect(header, on_committed)
-        self._pump(proposed=position.index)
+        self._writer.ask_for_turn()
         return header
-
-    def _header(
-        self, kind: EntryKind, position: Position, last_offset_delta: int, size: int
-    ) -> EntryHeader:
-        # Leader time never goes back, whatever the clock does: what expires by it stays expired.
-        self._leader_time = max(self._leader_time, self._applying.leader_time, self._clock.now_ms())
-        return EntryHeader(
-            kind,
-            position.index,
-            position.term,
-            self._leader_time,
-            self._end_offset,
-            last_offset_delta,
-            size,
-        )
 
     # --- carrying out --------------------------------------------------------------------------
 
-    def _pump(
-        self,
-        incoming: Sequence[Entry] = (),
-        proposed: Index = _NONE,
-        offset: Offset = _BEGINNING,
-    ) -> None:
+    def _pump(self, incoming: Sequence[Entry] = (), offset: Offset = _BEGINNING) -> None:
         """Carries out what consensus has come to; `raft.ready` gives the order."""
         ready = self._core.ready()
         if ready.leadership is not None:
@@ -382,7 +327,7 @@ class Replica(Generic[R]):
         for shrunk in ready.shrunk:
             self._host.shrunk(self.partition, shrunk)
         try:
-            self._store(ready, incoming, proposed)
+            self._store(ready, incoming)
             if ready.install is not None:
                 self._writer.reset(ready.install.position, offset)
         except StorageError:
@@ -392,20 +337,25 @@ class Replica(Generic[R]):
             self._supply.supply(order)
         self._applying.decide(min(ready.commit, self._core.durable))
 
-    def _store(self, ready: Ready, incoming: Sequence[Entry], proposed: Index) -> None:
+    def _store(self, ready: Ready, incoming: Sequence[Entry]) -> None:
         if ready.hard_state is not None:
             self._writer.save(ready.hard_state)
         if ready.truncate_after is not None:
             self._take_back(ready.truncate_after)
-        for run in ready.entries:
-            if run.first != proposed:
-                self._stage(self._entries_of(run, incoming))
+        if ready.entries:
+            fresh: list[Entry] = []
+            for run in ready.entries:
+                proposed = self._tail.get(run.first)
+                if proposed is not None:
+                    fresh.append(proposed)
+                else:
+                    fresh += self._kept(self._entries_of(run, incoming))
+            self._writer.append(fresh)
 
-    def _stage(self, entries: Sequence[Entry]) -> None:
-        self._writer.append(entries)
+    def _kept(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         for entry in entries:
             self._tail.append(entry)
-        self._end_offset = entries[-1].header.next_offset
+        return entries
 
     def _entries_of(self, run: Run, incoming: Sequence[Entry]) -> Sequence[Entry]:
         """The entries of a run: those that a message brought, or those that a leader makes."""
@@ -413,18 +363,19 @@ class Replica(Generic[R]):
             at = run.first - incoming[0].header.index
             entries = incoming[at : at + len(run.sizes)]
             if len(entries) == len(run.sizes) and entries[0].header.term == run.term:
-                self._leader_time = max(self._leader_time, entries[-1].header.leader_time_ms)
+                self._placing.follow(entries[-1].header)
                 return entries
         payload = b"" if run.configuration is None else encode_configuration(run.configuration)
         if run.kind is EntryKind.NO_OP:
             self._term_began = run.first
-        return (Entry(self._header(run.kind, run.position, -1, len(payload)), payload),)
+        header = self._placing.header(run.kind, run.position, -1, len(payload))
+        return (Entry(header, payload),)
 
     def _take_back(self, last_kept: Index) -> None:
         self._writer.truncate(last_kept)
         first_void = self._tail.get(Index(last_kept + 1))
         if first_void is not None:
-            self._end_offset = first_void.header.base_offset
+            self._placing.end_offset = first_void.header.base_offset
         self._tail.truncate(last_kept)
 
     def _lead_or_follow(self, leadership: Leadership) -> None:
@@ -432,7 +383,7 @@ class Replica(Generic[R]):
         self._term_began = Index(0)
         if leadership.role is Role.LEADER:
             # Whatever came before the vote has been staged: a vote is saved after it.
-            self._end_offset = self._log.end_offset
+            self._placing.end_offset = self._log.end_offset
         elif self._applying.waiting_bytes:
             self._applying.renounce(ErrorCode.NOT_LEADER_OR_FOLLOWER)
             self._wake_drained()
@@ -444,6 +395,7 @@ class Replica(Generic[R]):
     def _remember_peers(self) -> None:
         alone = self._configuration.members <= {self._node}
         self._tail.kept_bytes = 0 if alone else TAIL_BYTES
+        self._writer.waited_for = not alone
 
     # --- reports of the log --------------------------------------------------------------------
 
@@ -461,7 +413,7 @@ class Replica(Generic[R]):
     def _on_reset(self, position: Position, offset: Offset) -> None:
         """The log is empty behind a snapshot now; the leader sends what follows."""
         self._tail.clear()
-        self._end_offset = offset
+        self._placing.end_offset = offset
         self._applying.restart(position.index, offset)
         self._core.advance(snapshot=position)
         self._pump()

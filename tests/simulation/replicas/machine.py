@@ -13,8 +13,9 @@ from uuid import UUID
 import trio
 from checkers import Violation
 
+from appliance.broker.hosting import Environment
 from appliance.broker.recovering import recover
-from appliance.broker.replica import Environment, Replica
+from appliance.broker.replica import Replica
 from appliance.limits import RAFT_TICK_MS
 from appliance.raft.messages import AppendReply, PeerMessage, VoteReply
 from appliance.raft.ready import Leadership, Role, Shrunk
