@@ -27,13 +27,14 @@ from appliance.authz.enforcer import check
 from appliance.authz.gate import Gate
 from appliance.broker.dispatch import Dispatcher
 from appliance.broker.node import BrokerNode, BrokerSettings
+from appliance.broker.passwords import KeptPasswords
 from appliance.config import Endpoint, NodeConfig, VaultKeys
 from appliance.coordination.commands import Endpoint as Advertised
 from appliance.errors import ApplianceError, ConfigurationError, KeyProviderError, KeysUnavailable
 from appliance.invariant import InvariantViolation
 from appliance.keys.lease import LeasedKeys, Report, Standing
 from appliance.keys.waiting import await_serving
-from appliance.limits import MAX_POLICY_BYTES, THREAD_SWITCH_S
+from appliance.limits import DECOY_SECRET_BYTES, MAX_POLICY_BYTES, THREAD_SWITCH_S
 from appliance.logins import open_logins
 from appliance.observe.system import SystemClock, SystemEntropy, keep_freed_memory
 from appliance.ports import KeyHealth, KeyProvider
@@ -372,7 +373,8 @@ async def _login_listener(
     if settings is None:
         return None
     clock, entropy = SystemClock(), SystemEntropy()
-    logins = await open_logins(settings, broker.policies.scram_credential, clock, entropy)
+    passwords = KeptPasswords(broker.policies, entropy.random_bytes(DECOY_SECRET_BYTES))
+    logins = await open_logins(settings, passwords, clock, entropy)
     nursery.start_soon(logins.refresh)
     return Listener(
         "login",

@@ -26,6 +26,7 @@ MAX_SCRAM_ITERATIONS = 16_384
 """Of a credential (Kafka's bound too); clients do that much work at each login."""
 MAX_SCRAM_SALT_BYTES = 128
 MAX_SCRAM_CREDENTIALS = 100_000
+DECOY_SECRET_BYTES = 32
 """Of all users, kept by the catalogue."""
 MAX_TOKEN_BYTES = 12 * KIB
 MAX_KEY_SET_BYTES = 256 * KIB

@@ -8,8 +8,9 @@ import trio
 from msgspec import Struct
 
 from appliance.authn.login import Exchange, Login
-from appliance.authn.mechanisms import FindCredential, mechanisms
+from appliance.authn.mechanisms import mechanisms
 from appliance.authn.sasl_oauthbearer import BearerExchange, TokenRules, TokenVerifier
+from appliance.authn.sasl_scram import Credentials
 from appliance.authn.token_keys import HeldKeys, from_file, from_https
 from appliance.config import LoginListenerSettings, OAuthSettings
 from appliance.errors import ConfigurationError
@@ -36,14 +37,14 @@ class Logins(Struct, frozen=True):
 
 
 async def open_logins(
-    settings: LoginListenerSettings, find: FindCredential, clock: Clock, entropy: Entropy
+    settings: LoginListenerSettings, credentials: Credentials, clock: Clock, entropy: Entropy
 ) -> Logins:
     """Reads the issuer's keys and makes the mechanisms; raises ConfigurationError."""
     keys, bearer = None, None
     if settings.oauth is not None:
         keys = await trio.to_thread.run_sync(HeldKeys, _source(settings.oauth))
         bearer = _bearer(settings.oauth, keys, clock)
-    begins = mechanisms(settings.mechanisms, find, entropy.random_bytes, bearer)
+    begins = mechanisms(settings.mechanisms, credentials, entropy.random_bytes, bearer)
 
     def begin() -> Login:
         return Login(begins, now_ms=clock.now_ms, max_session_ms=settings.max_session_s * 1000)

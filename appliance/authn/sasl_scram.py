@@ -1,7 +1,8 @@
 """SCRAM-SHA-256 and SCRAM-SHA-512, the server's side (RFC 5802, RFC 7677).
 
-Who does not exist is answered like who does: with a salt that is always the same for the name, and
-a failure at the same step for the same reason. What the server keeps proves nothing elsewhere: from
+Who does not exist is answered like who does: with a salt and iterations that are always the same
+for the name, of a shape that users here have, as often as they have it, and with a failure at the
+same step for the same reason. What the server keeps proves nothing elsewhere: from
 StoredKey and ServerKey no password and no client's proof can be made.
 
 Rules: comparisons are in constant time; a nonce is the server's own and fresh, so no exchange can
@@ -11,11 +12,12 @@ offered.
 
 import hashlib
 import hmac
+import math
 import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
 
 import msgspec
 
@@ -32,9 +34,10 @@ SCRAM_NUMBERS: Final = {SHA_256: 1, SHA_512: 2}
 """Kafka's numbers of them."""
 
 MIN_ITERATIONS: Final = 4096
-"""RFC 7677, section 4; also what is claimed for a name that does not exist."""
+"""RFC 7677, section 4; also what is claimed for a name where no user exists at all."""
 
 _SALT_BYTES: Final = 24
+_MAX_SHAPES: Final = 16
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_PRINCIPAL_NAME_CHARACTERS - 1}}}")
 _NONCE = re.compile(r"[\x21-\x2b\x2d-\x7e]{1,256}")
 """Printable ASCII without the comma (RFC 5802, section 5.1)."""
@@ -58,6 +61,22 @@ class ScramCredential(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         """Shows that there is a credential, never which."""
         return "ScramCredential(…)"
+
+
+class Credentials(Protocol):
+    """What is kept of users' passwords, as a login asks for it."""
+
+    def find(self, user: str, mechanism: str) -> ScramCredential | None:
+        """A user's credential for a mechanism, or None."""
+        ...
+
+    def shapes(self, mechanism: str) -> Mapping[tuple[int, int], int]:
+        """How many credentials of a mechanism have each (iterations, bytes of salt)."""
+        ...
+
+    def decoy_secret(self) -> bytes:
+        """From which the answers about users who do not exist are made; the whole cluster's."""
+        ...
 
 
 def is_user_name(name: str) -> bool:
@@ -85,23 +104,20 @@ class ScramExchange:
     def __init__(
         self,
         mechanism: str,
-        find: Callable[[str, str], ScramCredential | None],
+        credentials: Credentials,
         new_nonce: Callable[[], str],
-        pepper: bytes,
     ) -> None:
         """Begins with nothing known.
 
         Args:
             mechanism: one of `DIGESTS`.
-            find: looks a credential up by name and mechanism.
+            credentials: of the users that there are.
             new_nonce: gives text that nobody can guess or has seen before.
-            pepper: a secret of this node, from which salts of names that do not exist are made.
         """
         self._mechanism = mechanism
         self._digest = DIGESTS[mechanism]
-        self._find = find
+        self._credentials = credentials
         self._new_nonce = new_nonce
-        self._pepper = pepper
         self._name = ""
         self._credential: ScramCredential | None = None
         self._known = False
@@ -137,11 +153,12 @@ class ScramExchange:
         if found["authzid"] not in {None, "", found["name"]}:  # 2
             raise AuthenticationFailed("a login that would act for another")
         self._name = _saslname(found["name"])
+        decoy = self._made_up(self._name)  # 3, for everyone: its cost would tell
         held = None
         if is_user_name(self._name):
-            held = self._find(self._name, self._mechanism)
+            held = self._credentials.find(self._name, self._mechanism)
         self._known = held is not None
-        self._credential = kept = held or self._made_up(self._name)  # 3
+        self._credential = kept = held or decoy
         self._header = found["header"].encode()
         nonce = found["nonce"] + self._new_nonce()
         self._nonces = (nonce, found["nonce"] + nonce)
@@ -152,10 +169,27 @@ class ScramExchange:
 
     def _made_up(self, name: str) -> ScramCredential:
         """The same for the same name, as a real one would be; its keys are of no password."""
-        salt = hmac.digest(self._pepper, b"salt" + name.encode(), "sha256")[:_SALT_BYTES]
+        secret = self._credentials.decoy_secret()
+        bound = f"{self._mechanism}\0{name}".encode()
+        iterations, salt_bytes = self._shape(secret, bound)
+        salt = hashlib.shake_256(hmac.digest(secret, b"salt" + bound, "sha512")).digest(salt_bytes)
         size = hashlib.new(self._digest).digest_size
-        key = hmac.digest(self._pepper, b"key" + name.encode(), "sha512")[:size]
-        return ScramCredential(MIN_ITERATIONS, salt, key, key)
+        key = hmac.digest(secret, b"key" + bound, "sha512")[:size]
+        return ScramCredential(iterations, salt, key, key)
+
+    def _shape(self, secret: bytes, bound: bytes) -> tuple[int, int]:
+        """One of the commonest shapes, each as likely as it is common.
+
+        Weighted rendezvous: each shape draws a number from the name, and the least in proportion
+        to its users wins. So another user more or less changes the choice of few names.
+        """
+        shapes = self._credentials.shapes(self._mechanism)
+        common = sorted(shapes.items(), key=lambda each: (-each[1], each[0]))[:_MAX_SHAPES]
+        drawn = [
+            (-math.log(_fraction(secret, b"%d %d" % shape + bound)) / count, shape)
+            for shape, count in common
+        ]
+        return min(drawn, default=(0.0, (MIN_ITERATIONS, _SALT_BYTES)))[1]
 
     def _final(self, text: str, kept: ScramCredential) -> tuple[bytes, Proven]:
         """The server's own proof, and who the peer is.
@@ -184,6 +218,12 @@ class ScramExchange:
         verifier = hmac.digest(kept.server_key, signed, self._digest)
         principal = Principal(PrincipalKind.USER, self._name)
         return b"v=" + b64encode(verifier), Proven(principal)
+
+
+def _fraction(secret: bytes, text: bytes) -> float:
+    """Above 0 and below 1, evenly drawn."""
+    drawn = hmac.digest(secret, b"shape" + text, "sha256")
+    return (int.from_bytes(drawn[:6]) + 0.5) / (1 << 48)
 
 
 def _saslname(text: str) -> str:

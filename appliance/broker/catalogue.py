@@ -11,7 +11,6 @@ from math import inf
 import msgspec
 import trio
 
-from appliance.authn.sasl_scram import SCRAM_NUMBERS, ScramCredential
 from appliance.broker.commands import CommandLog
 from appliance.broker.foundation import CATALOGUE_LOG, Foundation
 from appliance.broker.leaders import Leader
@@ -44,7 +43,7 @@ from appliance.coordination.commands import (
     TopicCreated,
     TopicDeleted,
 )
-from appliance.coordination.credentials import CredentialChanged, CredentialCommand
+from appliance.coordination.credentials import CredentialChanged, CredentialCommand, SetScram
 from appliance.coordination.key_commands import (
     AssignKeyDomain,
     KeyCommand,
@@ -60,7 +59,7 @@ from appliance.coordination.topic_changes import (
     TopicChanged,
 )
 from appliance.errors import ErrorCode, RequestError
-from appliance.limits import MAX_CATALOGUE_WAIT_S, PRODUCER_ID_BLOCK
+from appliance.limits import DECOY_SECRET_BYTES, MAX_CATALOGUE_WAIT_S, PRODUCER_ID_BLOCK
 from appliance.raft.configuration import Configuration
 from appliance.types import Index, NodeId, PartitionId, ProducerId, TopicId, TopicName
 from appliance.wire.requests.peer import Enact, Enacted
@@ -352,15 +351,14 @@ class Catalogue:
             raise RequestError(ErrorCode.UNKNOWN_SERVER_ERROR, "the policy was not set")
         return outcome.version
 
-    def scram_credential(self, user: str, mechanism: str) -> ScramCredential | None:
-        """What is kept of a user's password for a mechanism, or None."""
-        kept = self.state.credentials.held.get((user, SCRAM_NUMBERS.get(mechanism, 0)))
-        if kept is None:
-            return None
-        return ScramCredential(kept.iterations, kept.salt, kept.stored_key, kept.server_key)
-
     async def change_credential(self, command: CredentialCommand) -> None:
-        """Sets or removes what is kept of a password; raises RequestError."""
+        """Sets or removes what is kept of a password; raises RequestError.
+
+        The first that is set brings the secret that decoys are made from.
+        """
+        if isinstance(command, SetScram) and not self.state.credentials.decoy_secret:
+            secret = self._foundation.entropy.random_bytes(DECOY_SECRET_BYTES)
+            command = msgspec.structs.replace(command, decoy_secret=secret)
         await self.execute(command)
 
     # --- nodes ---

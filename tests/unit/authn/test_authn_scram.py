@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import itertools
+from collections import Counter
 
 import pytest
 from aiokafka.conn import ScramAuthenticator
@@ -13,7 +14,27 @@ from appliance.authn.login import Login
 from appliance.authn.sasl_scram import SHA_256, SHA_512, ScramExchange, credential
 from appliance.errors import AuthenticationFailed, ErrorCode
 
-PEPPER = b"a secret of this node"
+SECRET = b"a secret of the cluster"
+
+
+class Users:
+    """What is kept of users' passwords, in a dictionary."""
+
+    def __init__(self, held, secret=SECRET):
+        self.held, self.secret = held, secret
+
+    def find(self, user, mechanism):
+        return self.held.get((user, mechanism))
+
+    def shapes(self, mechanism):
+        return Counter(
+            (each.iterations, len(each.salt))
+            for (_, number), each in self.held.items()
+            if number == mechanism
+        )
+
+    def decoy_secret(self):
+        return self.secret
 
 
 def kept(mechanism=SHA_256, password=b"pencil", salt=b"salt of alice", iterations=4096):
@@ -24,7 +45,7 @@ def kept(mechanism=SHA_256, password=b"pencil", salt=b"salt of alice", iteration
 
 def exchange(mechanism=SHA_256, nonce="servernonce", users=None):
     users = {("alice", mechanism): kept(mechanism)} if users is None else users
-    return ScramExchange(mechanism, lambda *key: users.get(key), lambda: nonce, PEPPER)
+    return ScramExchange(mechanism, Users(users), lambda: nonce)
 
 
 def proof(first, server, password=b"pencil", mechanism=SHA_256, header="n,,"):
@@ -139,9 +160,7 @@ def test_an_exchange_cannot_be_played_again():
     users = {("alice", SHA_256): kept()}
 
     def fresh():
-        return ScramExchange(
-            SHA_256, lambda *key: users.get(key), lambda: f"nonce{next(numbers)}", PEPPER
-        )
+        return ScramExchange(SHA_256, Users(users), lambda: f"nonce{next(numbers)}")
 
     first = "n,,n=alice,r=abc"
     heard = fresh()
@@ -187,6 +206,57 @@ def test_who_does_not_exist_is_answered_like_who_does():
     assert answers[1] == answers[2]
     assert answers[2][2] != answers[3][2]
     assert len({(nonce, rounds) for nonce, rounds, _ in answers}) == 1
+
+
+def shown(name, users, secret=SECRET, mechanism=SHA_256):
+    """(iterations, salt) that anyone is told who says that name."""
+    login = ScramExchange(mechanism, Users(users, secret), lambda: "servernonce")
+    reply, _ = login.step(f"n,,n={name},r=abc".encode())
+    fields = dict(part.split("=", 1) for part in reply.decode().split(","))
+    return int(fields["i"]), base64.b64decode(fields["s"])
+
+
+def crowd(plan, mechanism=SHA_256):
+    """Users of each (iterations, bytes of salt), as many as the plan says."""
+    key = b"k" * 32
+    return {
+        (f"user-{iterations}-{size}-{number}", mechanism): sasl_scram.ScramCredential(
+            iterations, number.to_bytes(2) * (size // 2), key, key
+        )
+        for (iterations, size), count in plan.items()
+        for number in range(count)
+    }
+
+
+def test_who_does_not_exist_is_told_numbers_as_those_who_do_have_them():
+    plan = {(4096, 24): 60, (8192, 24): 30, (16384, 32): 10}
+    users = crowd(plan)
+    told = Counter()
+    for number in range(2_000):
+        rounds, salt = shown(f"nobody-{number}", users)
+        told[rounds, len(salt)] += 1
+    assert told.keys() == plan.keys()
+    for shape, count in plan.items():
+        assert told[shape] == pytest.approx(count * 20, abs=100), told
+
+
+def test_what_is_told_of_who_does_not_exist_is_the_same_on_every_node_and_changes_with_few_users():
+    users = crowd({(4096, 24): 40, (8192, 24): 40})
+    names = [f"nobody-{number}" for number in range(200)]
+    before = {name: shown(name, users) for name in names}
+    assert before == {name: shown(name, dict(reversed(users.items()))) for name in names}
+    assert len({salt for _, salt in before.values()}) == len(names)
+    more = users | crowd({(8192, 24): 42})
+    moved = sum(shown(name, more) != before[name] for name in names)
+    assert moved <= 6, "two users more let few names be told another number"
+    assert all(shown(name, users, b"another cluster's") != before[name] for name in names)
+
+
+def test_mechanisms_are_told_apart_by_their_own_users():
+    users = crowd({(8192, 24): 3}, SHA_512)
+    assert shown("nobody", users)[0] == sasl_scram.MIN_ITERATIONS
+    assert shown("nobody", users, mechanism=SHA_512)[0] == 8192
+    assert shown("nobody", {}) != shown("nobody", users, mechanism=SHA_512)
 
 
 def test_what_is_kept_shows_nothing_of_itself():

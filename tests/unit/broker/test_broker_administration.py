@@ -3,6 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
+from appliance.broker.passwords import KeptPasswords
 from appliance.broker.setting_kinds import Standing
 from appliance.broker.topic_settings import TOPIC_SETTINGS
 from appliance.errors import ErrorCode
@@ -369,13 +370,24 @@ def test_a_credential_is_set_told_of_and_removed_and_survives_a_restart(world, r
             refused = (await broker.ask("reader", asked)).users
             assert {e.error for e in refused} == {ErrorCode.CLUSTER_AUTHORIZATION_FAILED}
             assert "xxxx" not in repr(asked) + repr(broker.sink.events)
+            passwords = KeptPasswords(broker.node.policies, b"a node's own")
+            secret = passwords.decoy_secret()
+            assert len(secret) == 32
+            assert passwords.shapes("SCRAM-SHA-256") == {(4096, 4): 1}
+            again = replace(good, iterations=8192, salt=b"another salt")
+            await broker.ask("admin", AlterUserScramCredentials((), (again,)))
+            assert passwords.shapes("SCRAM-SHA-256") == {(8192, 12): 1}
+            await broker.ask("admin", AlterUserScramCredentials((), (good,)))
         async with world.running(disk) as broker:
-            kept = broker.node.policies.scram_credential("alice", "SCRAM-SHA-256")
+            passwords = KeptPasswords(broker.node.policies, b"a node's own")
+            assert passwords.decoy_secret() == secret, "the secret is the cluster's for all time"
+            kept = passwords.find("alice", "SCRAM-SHA-256")
             assert kept.iterations == 4096
             (user,) = (await broker.ask("admin", DescribeUserScramCredentials(None))).users
             assert [(c.mechanism, c.iterations) for c in user.credentials] == [(1, 4096)]
             gone = AlterUserScramCredentials((ScramDeletion("alice", 1),), ())
             await broker.ask("admin", gone)
-            assert broker.node.policies.scram_credential("alice", "SCRAM-SHA-256") is None
+            assert passwords.find("alice", "SCRAM-SHA-256") is None
+            assert passwords.shapes("SCRAM-SHA-256") == {}
 
     run(main)

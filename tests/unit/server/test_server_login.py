@@ -26,12 +26,21 @@ METADATA = struct.pack(">hhi", 3, 0, 7) + b"\xff\xff" + struct.pack(">i", 0)
 PASSWORDS = {"alice": b"pencil", "bob": b"eraser"}
 
 
-def kept(user, mechanism):
-    password = PASSWORDS.get(user)
-    if password is None or mechanism != SHA_256:
-        return None
-    salted = hashlib.pbkdf2_hmac("sha256", password, user.encode(), 4096)
-    return credential(mechanism, salted, salt=user.encode(), iterations=4096)
+class Users:
+    """Alice and Bob, by SCRAM-SHA-256."""
+
+    def find(self, user, mechanism):
+        password = PASSWORDS.get(user)
+        if password is None or mechanism != SHA_256:
+            return None
+        salted = hashlib.pbkdf2_hmac("sha256", password, user.encode(), 4096)
+        return credential(mechanism, salted, salt=user.encode(), iterations=4096)
+
+    def shapes(self, mechanism):
+        return {(4096, 5): 2} if mechanism == SHA_256 else {}
+
+    def decoy_secret(self):
+        return b"a secret of the cluster"
 
 
 class Broker:
@@ -171,7 +180,7 @@ def play(authority):
     def runs(body, *, max_session_ms=60_000, certificate="optional", clock=None):
         async def main():
             broker, now = Broker(), [1000]
-            begins = mechanisms((SHA_256,), kept, lambda count: bytes(range(count)), None)
+            begins = mechanisms((SHA_256,), Users(), lambda count: bytes(range(count)), None)
 
             def begin():
                 return Login(begins, now_ms=lambda: now[0], max_session_ms=max_session_ms)
