@@ -149,6 +149,10 @@ class TornTail(StorageError):
     """The end of a file was not completely written; nothing that was acknowledged is in it."""
 
 
+class KeyWiped(StorageError):
+    """A key is asked for that was wiped: what it opens has been closed."""
+
+
 class DirectoryInUse(StorageError):
     """Another process owns the data directory."""
 

@@ -46,9 +46,11 @@ from appliance.coordination.commands import (
 from appliance.coordination.credentials import CredentialChanged, CredentialCommand, SetScram
 from appliance.coordination.key_commands import (
     AssignKeyDomain,
+    ConfirmShred,
     KeyCommand,
     KeysChanged,
     TopicKeys,
+    TopicShredded,
 )
 from appliance.coordination.key_domains import KeyOutcome
 from appliance.coordination.membership import MembershipOutcome
@@ -98,6 +100,10 @@ class Catalogue:
         """Called as a change of a topic is applied, with the topic as it is now."""
         self.on_topic_gone: Callable[[TopicId], None] = lambda _: None
         """Called after that, for what is kept of it elsewhere."""
+        self.on_keys: Callable[[TopicId], None] = lambda _: None
+        """Called as a step about a topic's keys is applied."""
+        self.on_shredded: Callable[[TopicShredded], None] = lambda _: None
+        """Called as the last step of a shredding is applied."""
         self.on_placed: Callable[[PartitionId], None] = lambda _: None
         """Called as another assignment of a group is applied."""
         self.on_nodes: Callable[[], None] = lambda: None
@@ -155,6 +161,11 @@ class Catalogue:
             self.on_topic_gone(outcome.topic.topic)
         elif isinstance(outcome, TopicChanged):
             self.on_changed(outcome.topic)
+        elif isinstance(outcome, KeysChanged):
+            self.on_keys(outcome.topic)
+        elif isinstance(outcome, TopicShredded):
+            self.dropped.extend(outcome.before.partitions)
+            self.on_shredded(outcome)
         elif isinstance(outcome, Reassigned):
             self.on_placed(outcome.group)
         elif isinstance(outcome, NodesChanged):
@@ -189,7 +200,8 @@ class Catalogue:
         | AnnounceNode
         | RegisterNode
         | ReplicasMoved
-        | AssignKeyDomain,
+        | AssignKeyDomain
+        | ConfirmShred,
     ) -> ProducerIds | None:
         """Has a command of this node decided; raises RequestError."""
         if self.leads:
@@ -231,7 +243,7 @@ class Catalogue:
     def _is_own(self, node: NodeId, command: AnyCommand) -> bool:
         if isinstance(command, AllocateProducerIds):
             return command.node == node and command.count == PRODUCER_ID_BLOCK
-        if isinstance(command, AnnounceNode):
+        if isinstance(command, AnnounceNode | ConfirmShred):
             return command.node == node
         if isinstance(command, AssignKeyDomain):
             name = self.state.names.get(command.topic)
@@ -296,14 +308,14 @@ class Catalogue:
 
     async def change_keys(self, command: KeyCommand) -> TopicKeys:
         """Has a command about a topic's keys decided; raises RequestError."""
-        if isinstance(command, AssignKeyDomain) and not self.leads:
+        if isinstance(command, AssignKeyDomain | ConfirmShred) and not self.leads:
             await self.execute_own(command)
             keys = self.topic_keys(command.topic)
             if keys is None:
                 raise RequestError(ErrorCode.NOT_CONTROLLER, "the topic's keys do not show yet")
             return keys
         outcome = await self.execute(command)
-        if not isinstance(outcome, KeysChanged):
+        if not isinstance(outcome, KeysChanged | TopicShredded):
             raise RequestError(ErrorCode.UNKNOWN_SERVER_ERROR, "the keys were not changed")
         return outcome.keys
 

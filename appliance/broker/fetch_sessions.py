@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from appliance.coordination.commands import Topic
 from appliance.errors import ErrorCode, RequestError
 from appliance.limits import (
     MAX_FETCH_SESSION_PARTITIONS,
@@ -90,6 +91,10 @@ class FetchSession:
         if last is not None:
             topics.append(FetchTopic(last[0], tuple(parts), last[1]))
         return tuple(topics)
+
+    def asks_for(self, name: TopicName, topic_id: TopicId) -> bool:
+        """Whether a topic is among what is asked, by its name or its id."""
+        return any(key[0] == name or key[1] == topic_id for key in self._held)
 
     def news(self, topics: Iterable[FetchedTopic], *, everything: bool) -> tuple[FetchedTopic, ...]:
         """What of an answer the reader does not know yet, which counts as told from here on."""
@@ -179,6 +184,12 @@ class FetchSessions:
         session = self._sessions.get(number)
         if session is not None and session.owner == owner:
             del self._sessions[number]
+
+    def forget_topic(self, topic: Topic) -> None:
+        """Forgets every session that asks for a topic: its readers begin new ones."""
+        for session in tuple(self._sessions.values()):
+            if session.asks_for(topic.name, topic.topic):
+                del self._sessions[session.number]
 
     def _make_room(self, owner: Principal, count: int) -> bool:
         """Evicts idle sessions, the longest idle first, until there is room for one more."""

@@ -35,6 +35,7 @@ from appliance.wire.requests import (
     RemoveNode,
     ReplacePolicy,
     Request,
+    ShredTopic,
 )
 from appliance.wire.requests.peer import Forward, Forwarded
 
@@ -55,6 +56,7 @@ LED: Final[frozenset[type[Request]]] = frozenset(
         MovePartition,
         RemoveNode,
         ReplacePolicy,
+        ShredTopic,
     }
 )
 """What changes the catalogue, and what is to be read from it as it is now."""

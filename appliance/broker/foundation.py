@@ -16,10 +16,11 @@ from appliance.broker.hosting import Environment
 from appliance.broker.peering import Peers
 from appliance.broker.recovering import recover
 from appliance.broker.replica import Replica
+from appliance.coordination.key_commands import LogBegin
 from appliance.errors import DamageDetected
-from appliance.ports import Clock, Entropy, NodeStorage
+from appliance.ports import BEGINNING_OF_LOGS, Clock, Entropy, HardState, NodeStorage
 from appliance.raft.configuration import Configuration
-from appliance.types import KeyDomainId, NodeId, PartitionId
+from appliance.types import KeyDomainId, NodeId, Offset, PartitionId
 
 R = TypeVar("R")
 
@@ -69,6 +70,7 @@ class Foundation(msgspec.Struct, frozen=True):
         *,
         scan: bool,
         domain: KeyDomainId | None = None,
+        begin: LogBegin | None = None,
     ) -> Replica[R]:
         """Opens or makes a log and lets its replica take part; a single voter leads at once.
 
@@ -78,6 +80,7 @@ class Foundation(msgspec.Struct, frozen=True):
             genesis: the members that the group was made with.
             scan: whether its log may name others.
             domain: what a log that is made is sealed in; None is the cluster's.
+            begin: where a log that is made begins, if it takes another's place.
 
         Raises StorageError (DamageDetected for a log that was lost), KeyProviderError.
         """
@@ -88,8 +91,13 @@ class Foundation(msgspec.Struct, frozen=True):
         elif state.term > 0:
             raise DamageDetected(f"log {partition} has been written and is not there any more")
         else:
-            log = await storage.create_log(partition, domain or self.domain)
+            position = begin.position if begin is not None else BEGINNING_OF_LOGS
+            offset = begin.offset if begin is not None else Offset(0)
+            log = await storage.create_log(partition, domain or self.domain, position, offset)
             self.held.add(partition)
+        if state.term < log.last.term:
+            # The group takes the place of one that had come so far; nobody has voted in it yet.
+            state = HardState(log.last.term)
         replica = Replica(
             partition,
             log,

@@ -1,21 +1,17 @@
 """Which key domain a topic's logs are sealed in, as the catalogue says and storage is made to.
 
 Rules: a topic that is to have its own key gets it before its first log is made; an interrupted
-creation is finished at the first use. What a manifest says is checked against the catalogue: a log
-in another domain than its topic's was shredded, and begins anew where it ended then.
+creation is finished at the first use. What a manifest says is checked against the catalogue. After
+a shredding the topic has other logs, which begin where those before them ended.
 """
-
-import structlog
 
 from appliance.broker.catalogue import Catalogue
 from appliance.broker.foundation import Foundation
 from appliance.broker.topic_settings import has_own_key
 from appliance.coordination.commands import Topic
-from appliance.coordination.key_commands import AssignKeyDomain, LogEnd, TopicKeys
+from appliance.coordination.key_commands import AssignKeyDomain, LogBegin, TopicKeys
 from appliance.errors import DamageDetected, ErrorCode, RequestError
 from appliance.types import KeyDomainId, PartitionId, TopicId
-
-log = structlog.get_logger()
 
 
 class TopicDomains:
@@ -63,18 +59,17 @@ class TopicDomains:
             return keys
 
     async def _check(self, keys: TopicKeys, partition: PartitionId) -> None:
-        storage = self._foundation.storage
-        sealed_in = await storage.domain_of(partition)
-        if sealed_in == keys.domain:
-            return
-        end = _end_of(keys, partition)
-        if end is None or keys.last is None:
+        if await self._foundation.storage.domain_of(partition) != keys.domain:
             raise DamageDetected(
                 f"the manifest of {partition} names another key domain than the catalogue"
             )
-        log.info("a shredded log begins anew", partition=str(partition), offset=end.offset)
-        await storage.restart_log(partition, keys.domain, end.position, end.offset)
 
+    def is_shredding(self, topic: TopicId) -> bool:
+        """Whether a topic is being shredded now."""
+        return self._catalogue.state.key_domains.is_shredding(topic)
 
-def _end_of(keys: TopicKeys, partition: PartitionId) -> LogEnd | None:
-    return next((end for end in keys.ends if end.partition == partition), None)
+    def begin(self, topic: TopicId, partition: PartitionId) -> LogBegin | None:
+        """Where a log begins that takes a shredded one's place; None for any other."""
+        keys = self.keys(topic)
+        begins = keys.begins if keys is not None else ()
+        return next((begin for begin in begins if begin.partition == partition), None)

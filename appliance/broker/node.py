@@ -82,6 +82,7 @@ from appliance.broker.handlers.sync_group import SyncGroupHandler
 from appliance.broker.handlers.update_features import UpdateFeaturesHandler
 from appliance.broker.housekeeping import Housekeeper
 from appliance.broker.key_domains import TopicDomains
+from appliance.broker.key_dropping import KeyDropper
 from appliance.broker.node_settings import NodeFacts
 from appliance.broker.peering import Identity, Peers
 from appliance.broker.placement import Placement, TopicDefaults
@@ -92,6 +93,7 @@ from appliance.broker.steward import Steward
 from appliance.broker.topics import Topics
 from appliance.coordination.cluster_commands import FIRST_LEVEL, NEWEST_LEVEL
 from appliance.coordination.commands import Endpoint
+from appliance.coordination.key_commands import TopicShredded
 from appliance.errors import ConfigurationError, RequestError, StorageError
 from appliance.ports import AuditSink, Clock, Entropy, NodeStorage, Signer
 from appliance.raft.configuration import Configuration
@@ -153,7 +155,6 @@ class BrokerNode:
         signer: Signer,
     ) -> None:
         """Use `prepare`, then `join`."""
-        self._signer = signer
         self._settings = settings
         self._foundation = foundation
         self._catalogue = catalogue
@@ -161,6 +162,13 @@ class BrokerNode:
         self._topics = Topics(
             foundation, catalogue, self._placement, TopicDomains(foundation, catalogue)
         )
+        self._fetch_sessions = FetchSessions(
+            foundation.clock.monotonic, foundation.new_session_number
+        )
+        self._dropper = KeyDropper(
+            foundation, catalogue, self._topics, self._fetch_sessions.forget_topic
+        )
+        self._shredder = Shredder(foundation, catalogue, signer)
         self._steward = Steward(foundation, catalogue, self._placement)
         self._forwarding = Forwarding(foundation, catalogue)
         self._coordinator = Coordinator(
@@ -249,6 +257,7 @@ class BrokerNode:
         if self._coordinator.leads:
             await self._forget_gone_topics()
         self._topics.follow()
+        self._dropper.follow()
         self._joined.set()
 
     async def _announce(self) -> None:
@@ -277,6 +286,8 @@ class BrokerNode:
         catalogue.on_nodes = self._know_nodes
         catalogue.on_placed = self._placed
         catalogue.on_topic_gone = self._topic_gone
+        catalogue.on_keys = self._keys_stepped
+        catalogue.on_shredded = self._shredded
         consensus.on_leadership = self._leadership
 
     def _know_nodes(self) -> None:
@@ -296,6 +307,14 @@ class BrokerNode:
                 self._foundation.nursery.start_soon(self._hold_groups)
         else:
             self._topics.settle(group)
+
+    def _keys_stepped(self, topic: TopicId) -> None:
+        self._dropper.stepped(topic)
+        self._shredder.stepped(topic)
+
+    def _shredded(self, done: TopicShredded) -> None:
+        self._dropper.shredded(done)
+        self._topics.shredded(done)
 
     def _leadership(self, group: PartitionId) -> None:
         if group == GROUPS_LOG:
@@ -402,7 +421,7 @@ class BrokerNode:
         creation = AutoCreation(self._settings.auto_create, defaults)
         dispatcher.register(ApiVersionsHandler())
         dispatcher.register(ProduceHandler(topics, catalogue, placement, clock))
-        sessions = FetchSessions(clock.monotonic, self._foundation.new_session_number)
+        sessions = self._fetch_sessions
         dispatcher.register(FetchHandler(topics, dispatcher.judge, sessions, catalogue))
         dispatcher.register(ListOffsetsHandler(topics))
         dispatcher.register(InitProducerIdHandler(catalogue))
@@ -476,10 +495,9 @@ class BrokerNode:
 
     def _register_keys(self, dispatcher: Dispatcher, auditor: Auditor) -> None:
         storage, topics = self._foundation.storage, self._topics
-        shredder = Shredder(self._foundation, self._catalogue, topics.close_logs, self._signer)
         dispatcher.register(DescribeKeysHandler(self._catalogue, storage, self._settings.domain))
         dispatcher.register(RewrapKeysHandler(storage, auditor))
-        dispatcher.register(ShredTopicHandler(topics, shredder, auditor))
+        dispatcher.register(ShredTopicHandler(topics, self._shredder, auditor))
 
     async def seal_domain(self, domain: KeyDomainId) -> None:
         """Closes what is sealed in a topic's own domain, whose key is not to be had any more."""

@@ -74,13 +74,23 @@ class PartitionState:
 class Partition:
     """A partition whose replica leads."""
 
-    __slots__ = ("_deleted", "_replica", "_state")
+    __slots__ = ("_ended", "_replica", "_shredded_below", "_state")
 
-    def __init__(self, replica: Replica[None], state: PartitionState) -> None:
-        """`state` is the machine that the started replica applies to."""
+    def __init__(
+        self,
+        replica: Replica[None],
+        state: PartitionState,
+        *,
+        shredded_below: Offset = Offset(0),  # noqa: B008 - a number
+    ) -> None:
+        """`state` is the machine that the started replica applies to.
+
+        Records below `shredded_below` were made unreadable for good.
+        """
         self._replica = replica
         self._state = state
-        self._deleted = False
+        self._shredded_below = shredded_below
+        self._ended = ErrorCode.NONE
 
     @property
     def replica(self) -> Replica[None]:
@@ -125,11 +135,6 @@ class Partition:
             return -1, -1
         return known[-1]
 
-    @property
-    def deleted(self) -> bool:
-        """Whether its topic is gone."""
-        return self._deleted
-
     def append(self, batch: memoryview, header: BatchHeader, done: Done, now_ms: int) -> None:
         """Has a checked batch written; `done` is told later, or now for a committed retry.
 
@@ -155,8 +160,8 @@ class Partition:
         producers.stage(header, entry.base_offset, entry.leader_time_ms)
 
     def _check_usable(self) -> None:
-        if self._deleted:
-            raise RequestError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "the topic was deleted")
+        if self._ended is not ErrorCode.NONE:
+            raise RequestError(self._ended, "the topic was deleted, or is being shredded")
 
     def check_epoch(self, asked: int) -> None:
         """Raises RequestError when a client speaks of another leader's time (KIP-320)."""
@@ -282,7 +287,7 @@ class Partition:
         one that lags, or joins, can be served by entries alone.
         """
         log, state = self._replica.log, self._state
-        if self._deleted or state.log_start <= log.start_offset:
+        if self._ended or state.log_start <= log.start_offset:
             return
         applied = min(state.log_start_index, self._replica.applied)
         await log.raise_start(state.log_start, applied=applied if self.is_alone else Index(0))
@@ -304,7 +309,7 @@ class Partition:
         await self.free()
         if settings.deletes and self._replica.serving:
             await self._expire(settings, now_ms)
-        if settings.compacts and not self._deleted:
+        if settings.compacts and not self._ended:
             producers = self._state.producers.known()
             await clean(
                 self._replica.log,
@@ -328,9 +333,9 @@ class Partition:
         if kept_from > start:
             await self.set_start(kept_from)
 
-    def end(self) -> None:
-        """The topic is deleted: whoever waits or comes is told so."""
-        self._deleted = True
+    def end(self, code: ErrorCode) -> None:
+        """The topic is deleted or being shredded: whoever waits or comes is told so."""
+        self._ended = code
         self._replica.readers.end()
 
     async def close(self) -> None:

@@ -473,5 +473,6 @@ class Replica(Generic[R]):
             await self._drained.wait()
         self._waiting_for_room -= 1
         self._applying.renounce(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        self._tail.clear()
         if not self._failed:
             await self._log.close()

@@ -1,20 +1,23 @@
 """Making a topic's records unreadable for good, in the five steps of DESIGN section 6.
 
 1. The intent is committed: from its application on the topic refuses reads and writes.
-2. Each node closes its logs of the topic, wipes their keys, spares and caches, and confirms.
+2. Each node that holds some of the topic closes its logs, wipes their keys, spares and caches, and
+   confirms (`broker.key_dropping`); where each log ended is kept by the catalogue, whose own domain
+   is the cluster's. Enough nodes have to say so for each log; one that is not heard may be late.
 3. The custodian, and nobody here, destroys the key.
-4. It is checked: the key reads as gone, and no wrap of it opens.
-5. Completion is committed: the topic goes on under a new key; a signed certificate says what was
-   done, and what it cannot vouch for.
+4. It is checked: the key reads as gone, and no wrap of it opens. If a node is late, that is
+   committed, and waited for is the end of its lease, which nothing prolongs without the key.
+5. Completion is committed: the topic goes on, in other logs and under a new key; a signed
+   certificate says what was done, who was late, and what it cannot vouch for.
 
-Rules: each step may be asked for again. Nothing is certified that was not checked by this node.
+Rules: each step may be asked for again, of whichever node leads the catalogue. Nothing is certified
+that was not checked by this node.
 """
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from uuid import UUID
 
 import msgspec
-import structlog
 import trio
 
 from appliance.broker.catalogue import Catalogue
@@ -23,20 +26,18 @@ from appliance.coordination.commands import Topic
 from appliance.coordination.key_commands import (
     BeginShred,
     CompleteShred,
-    ConfirmShred,
-    LogEnd,
+    NoteKeyGone,
     Shredded,
     Shredding,
     TopicKeys,
 )
 from appliance.errors import ErrorCode, KeyGone, KeyProviderError, RequestError, StorageError
 from appliance.ports import Signer
-from appliance.types import KeyDomainId, TimestampMs
+from appliance.types import KeyDomainId, NodeId, PartitionId, TimestampMs, TopicId
 
-log = structlog.get_logger()
-
-CloseLogs = Callable[[Topic], Awaitable[tuple[LogEnd, ...]]]
-"""Closes every log of a topic on this node and says where each ended."""
+CONFIRMED_WITHIN_S = 10.0
+"""For nodes that can be reached to drop the keys, before an answer says who has not yet."""
+POLL_S = 0.02
 
 NOT_VOUCHED_FOR = (
     "backups of the key server that still hold the destroyed key",
@@ -75,81 +76,112 @@ class NoSigner:
 NO_SIGNER = NoSigner()
 
 
+class Progress(msgspec.Struct, frozen=True):
+    """How far a shredding is.
+
+    `missing` have not confirmed, and `unheard` of them are not heard. `is_ready` says that the key
+    may be destroyed; after that, `left_s` is how long the lease of one that is late may still last.
+    """
+
+    domain: KeyDomainId
+    shred: UUID
+    missing: tuple[NodeId, ...]
+    unheard: tuple[NodeId, ...]
+    is_ready: bool
+    left_s: float = 0.0
+
+
 class Shredder:
     """Takes topics through the steps."""
 
-    def __init__(
-        self, foundation: Foundation, catalogue: Catalogue, close_logs: CloseLogs, signer: Signer
-    ) -> None:
+    def __init__(self, foundation: Foundation, catalogue: Catalogue, signer: Signer) -> None:
         self._foundation = foundation
         self._catalogue = catalogue
-        self._close_logs = close_logs
         self._signer = signer
+        self._gone_since_s: dict[UUID, float] = {}
+        """When this node learnt that a key is gone; anew in each of its lives, to be safe."""
 
-    async def begin(self, topic: Topic) -> TopicKeys:
-        """Steps 1 and 2, as far as this node goes; raises RequestError."""
+    def stepped(self, topic: TopicId) -> None:
+        """A step about a topic's keys was applied."""
+        keys = self._catalogue.topic_keys(topic)
+        if keys is not None and keys.shredding is not None and keys.shredding.key_gone:
+            now_s = self._foundation.clock.monotonic()
+            self._gone_since_s.setdefault(keys.shredding.shred, now_s)
+
+    async def begin(self, topic: Topic) -> Progress:
+        """Step 1, and step 2 as far as it comes in a while; raises RequestError."""
         keys = self._keys_of(topic)
         if keys.shredding is None:
-            self._check_alone(topic)
+            members = self._catalogue.state.membership
+            nodes = {node for p in topic.partitions for node in members.assignment(p).everyone}
             shred, now_ms = self._foundation.new_id(), self._foundation.clock.now_ms()
-            command = BeginShred(topic.topic, shred, now_ms, (self._foundation.storage.node,))
-            keys = await self._catalogue.change_keys(command)
-        return await self.confirm(topic)
+            command = BeginShred(topic.topic, shred, now_ms, tuple(sorted(nodes)))
+            await self._catalogue.change_keys(command)
+        with trio.move_on_after(CONFIRMED_WITHIN_S):
+            while self._awaited(self._progress(topic)):  # noqa: ASYNC110 - told by a state machine
+                await trio.sleep(POLL_S)
+        return self._progress(topic)
 
-    def _check_alone(self, topic: Topic) -> None:
-        """Raises RequestError where other nodes hold the topic too: they do not confirm yet."""
-        membership = self._catalogue.state.membership
-        holders = {node for p in topic.partitions for node in membership.assignment(p).everyone}
-        others = sorted(holders - {self._foundation.storage.node})
-        if others:
-            names = ", ".join(map(str, others))
-            raise _refused(
-                f"nodes {names} hold the topic too, and only a topic with one replica, on the node"
-                " that is asked, can be shredded yet: delete the topic, and have a custodian"
-                " destroy its key"
-            )
+    @staticmethod
+    def _awaited(progress: Progress) -> bool:
+        return not progress.is_ready
 
-    async def confirm(self, topic: Topic) -> TopicKeys:
-        """Step 2 on this node; raises RequestError."""
+    def _progress(self, topic: Topic) -> Progress:
+        """Where it stands; raises RequestError when it has ended meanwhile."""
         keys = self._keys_of(topic)
         shredding = _under_way(keys)
-        node = self._foundation.storage.node
-        if node not in shredding.nodes or node in shredding.confirmed:
-            return keys
-        try:
-            ends = await self._close_logs(topic)
-        except (StorageError, KeyProviderError) as error:
-            log.warning("a topic's logs cannot be closed for shredding", reason=str(error))
-            raise RequestError(
-                ErrorCode.KAFKA_STORAGE_ERROR,
-                f"where the topic's logs end cannot be told now: {error}",
-            ) from None
-        self._foundation.storage.keys.forget(keys.domain)
-        log.info("keys of a topic dropped", domain=str(keys.domain))
-        return await self._catalogue.change_keys(
-            ConfirmShred(topic.topic, shredding.shred, node, ends)
-        )
+        alive = self._foundation.consensus.alive
+        unheard = tuple(node for node in shredding.missing if not alive(node))
+        decided = self._catalogue.state.judge_ends(topic, topic.partitions) is not None
+        is_ready = decided and unheard == shredding.missing
+        return Progress(keys.domain, shredding.shred, shredding.missing, unheard, is_ready)
 
-    async def complete(self, topic: Topic) -> str:
-        """Steps 4 and 5: the certificate; raises RequestError.
+    async def complete(self, topic: Topic) -> str | Progress:
+        """Steps 4 and 5: the certificate, or whose lease is to end first; raises RequestError.
 
         After completion it gives the certificate of the last shredding once more.
         """
         keys = self._keys_of(topic)
         shredding = keys.shredding
         if shredding is not None:
-            missing = set(shredding.nodes) - set(shredding.confirmed)
-            if missing:
-                names = ", ".join(map(str, sorted(missing)))
+            progress = self._progress(topic)
+            if not progress.is_ready:
+                names = ", ".join(map(str, shredding.missing))
                 raise _refused(f"nodes {names} have not dropped their keys yet: begin again")
-            await self._check_gone(topic, keys)
-            fresh = KeyDomainId(self._foundation.new_id())
-            await self._foundation.storage.keys.create_domain(fresh)
-            completed_ms = self._foundation.clock.now_ms()
-            keys = await self._catalogue.change_keys(
-                CompleteShred(topic.topic, shredding.shred, fresh, completed_ms)
-            )
+            await self._check_gone(topic, keys, shredding)
+            if progress.unheard:
+                left_s = await self._lease_left_s(topic, shredding)
+                if left_s > 0:
+                    return msgspec.structs.replace(progress, left_s=left_s)
+            await self._go_on(topic, shredding, progress.unheard)
         return await self.certify(topic)
+
+    async def _lease_left_s(self, topic: Topic, shredding: Shredding) -> float:
+        """For how long a node that was not reached may still hold the key.
+
+        Nobody earns a lease on a key that is gone, so it is counted from when that was committed.
+        """
+        if not shredding.key_gone:
+            await self._catalogue.change_keys(NoteKeyGone(topic.topic, shredding.shred))
+        now_s = self._foundation.clock.monotonic()
+        since_s = self._gone_since_s.setdefault(shredding.shred, now_s)
+        return max(0.0, since_s + self._foundation.storage.keys.lease_s - now_s)
+
+    async def _go_on(self, topic: Topic, shredding: Shredding, late: tuple[NodeId, ...]) -> None:
+        """Step 5, under a key that is there before anything says that it is the topic's."""
+        fresh = KeyDomainId(self._foundation.new_id())
+        await self._foundation.storage.keys.create_domain(fresh)
+        await self._catalogue.change_keys(
+            CompleteShred(
+                topic.topic,
+                shredding.shred,
+                fresh,
+                tuple(PartitionId(self._foundation.new_id()) for _ in topic.partitions),
+                self._foundation.clock.now_ms(),
+                late,
+            )
+        )
+        self._gone_since_s.pop(shredding.shred, None)
 
     async def certify(self, topic: Topic) -> str:
         """The certificate of the last shredding; raises RequestError."""
@@ -158,19 +190,22 @@ class Shredder:
             raise _refused("no shredding of this topic is done")
         return await self._certificate(topic, keys.last)
 
-    async def _check_gone(self, topic: Topic, keys: TopicKeys) -> None:
+    async def _check_gone(self, topic: Topic, keys: TopicKeys, shredding: Shredding) -> None:
         """Step 4; raises RequestError while the key is there or anything opens."""
-        storage = self._foundation.storage
+        held = self._foundation.storage.keys
+        trials = [each.trial for each in shredding.confirmations if each.trial is not None]
         try:
-            opens = await storage.keys.any_opens(topic.partitions, keys.domain)
-            await storage.keys.status(keys.domain)
-        except KeyGone:
-            opens = False
+            opens = await held.any_opens(topic.partitions, keys.domain, trials)
+            is_gone = False
+            try:
+                await held.status(keys.domain)
+            except KeyGone:
+                is_gone = True
         except (KeyProviderError, StorageError) as error:
             raise RequestError(
                 ErrorCode.KAFKA_STORAGE_ERROR, f"the key cannot be checked now: {error}"
             ) from None
-        else:
+        if not is_gone:
             raise _refused(
                 f"the key of domain {keys.domain} is still there: have a custodian destroy it"
             )

@@ -21,11 +21,27 @@ from appliance.broker.topic_names import check_topic_name
 from appliance.broker.topic_settings import Given, TopicSettings, check_settings, meaning
 from appliance.coordination.cluster_commands import Assignment
 from appliance.coordination.commands import Topic
-from appliance.coordination.key_commands import LogEnd
-from appliance.errors import ErrorCode, KeyProviderError, RequestError, StorageError
+from appliance.coordination.key_commands import LogEnd, TopicShredded
+from appliance.errors import (
+    DamageDetected,
+    ErrorCode,
+    KeyGone,
+    KeyProviderError,
+    RequestError,
+    StorageError,
+)
 from appliance.limits import MAX_LEADER_WAIT_S, MAX_OPENED_AT_ONCE
+from appliance.ports import BEGINNING_OF_LOGS
 from appliance.raft.configuration import Configuration
-from appliance.types import KeyDomainId, NodeId, PartitionId, PartitionIndex, TopicId, TopicName
+from appliance.types import (
+    KeyDomainId,
+    NodeId,
+    Offset,
+    PartitionId,
+    PartitionIndex,
+    TopicId,
+    TopicName,
+)
 
 log = structlog.get_logger()
 
@@ -139,10 +155,15 @@ class Topics:
             assignment = self._catalogue.state.membership.assignment(partition_id)
             if self._foundation.node not in assignment.everyone:
                 raise NotLeader(self._placement.leader(partition_id))
-            partition = live.partitions[index] = await self._opened(live, partition_id, assignment)
+            partition = await self._opened(live, partition_id, assignment)
+            if live.topic.partitions[index] != partition_id:
+                await self._close(partition)
+                raise _unopened()  # it was shredded meanwhile, and another log takes its place
+            live.partitions[index] = partition
         self._opening.pop(partition_id, None)
         if self._live.get(live.topic.name) is not live:
-            partition.end()  # deleted meanwhile; who deletes it waits for the lock to close it
+            # Deleted meanwhile; who deletes it waits for the lock to close it.
+            partition.end(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
         return partition
 
     async def _opened(
@@ -150,6 +171,8 @@ class Topics:
     ) -> Partition:
         state = PartitionState()
         alone = assignment == Assignment((self._foundation.node,))
+        begin = self._domains.begin(live.topic.topic, partition_id)
+        is_new = not self._foundation.storage.hard_state(partition_id).term
         try:
             replica = await self._foundation.open(
                 partition_id,
@@ -157,14 +180,16 @@ class Topics:
                 Configuration(frozenset(assignment.replicas)),
                 scan=not alone,
                 domain=await self._domains.ready(live.topic, partition_id),
+                begin=begin,
             )
         except (StorageError, KeyProviderError) as error:
             log.warning("partition cannot be opened", partition=str(partition_id),
                         reason=str(error))  # fmt: skip
             raise _unopened() from None
-        if not replica.term and assignment.replicas[0] == self._foundation.node:
+        if is_new and assignment.replicas[0] == self._foundation.node:
             replica.campaign()  # nobody has led it yet, and the first is who should
-        partition = Partition(replica, state)
+        shredded_below = begin.offset if begin is not None else Offset(0)
+        partition = Partition(replica, state, shredded_below=shredded_below)
         partition.limit_segments(live.settings)
         return partition
 
@@ -255,24 +280,73 @@ class Topics:
     async def close_logs(self, topic: Topic) -> tuple[LogEnd, ...]:
         """Closes every log of a topic that is being shredded, and says where each ended.
 
-        Raises StorageError, KeyProviderError for one that is closed already and does not open.
+        What cannot be read any more is closed, and its end not told. Raises KeyProviderError for a
+        log that is closed already and does not open now.
         """
-        live = self.find(topic.name, topic.topic)
         ends = []
         for index, partition_id in enumerate(topic.partitions):
             async with self._opening.setdefault(partition_id, trio.Lock()):
-                partition = live.partitions[index] if live is not None else None
-                if live is not None and partition is not None:
-                    live.partitions[index] = None
-                    await self._close(partition)
-                    held_log = partition.replica.log
-                elif partition_id in self._foundation.held:
-                    held_log = await self._foundation.storage.open_log(partition_id)
-                    await held_log.close()
+                try:
+                    end = await self._close_log(topic, index, partition_id)
+                except (StorageError, KeyGone) as error:
+                    log.warning("a log that is shredded cannot be read any more",
+                                partition=str(partition_id), reason=str(error))  # fmt: skip
                 else:
-                    continue
-                ends.append(LogEnd(partition_id, held_log.last, held_log.end_offset))
+                    ends += [end] if end is not None else []
         return tuple(ends)
+
+    async def _close_log(
+        self, topic: Topic, index: int, partition_id: PartitionId
+    ) -> LogEnd | None:
+        """Where a log ended, which is closed then; None where this node is not to hold it."""
+        foundation = self._foundation
+        term = foundation.storage.hard_state(partition_id).term
+        live = self.find(topic.name, topic.topic)
+        partition = live.partitions[index] if live is not None else None
+        if (
+            live is not None
+            and partition is not None
+            and live.topic.partitions[index] == partition_id
+        ):
+            live.partitions[index] = None
+            await self._close(partition)
+            held_log = partition.replica.log
+        elif partition_id in foundation.held:
+            held_log = await foundation.storage.open_log(partition_id)
+            await held_log.close()
+        elif term:
+            raise DamageDetected(f"log {partition_id} has been written and is not there any more")
+        else:
+            members = self._catalogue.state.membership.assignment(partition_id).everyone
+            begin = self._domains.begin(topic.topic, partition_id)
+            position = begin.position if begin is not None else BEGINNING_OF_LOGS
+            offset = begin.offset if begin is not None else Offset(0)
+            is_member = foundation.node in members
+            return LogEnd(partition_id, position, offset, term) if is_member else None
+        return LogEnd(partition_id, held_log.last, held_log.end_offset, term)
+
+    def refuse_shredded(self, topic: Topic) -> None:
+        """From now on nothing is read from or written to a topic's logs that are open here."""
+        live = self.find(topic.name, topic.topic)
+        for partition in live.partitions if live is not None else ():
+            if partition is not None:
+                partition.end(ErrorCode.KAFKA_STORAGE_ERROR)
+
+    def shredded(self, done: TopicShredded) -> None:
+        """The topic goes on in other logs; one that was held open till now serves nothing more."""
+        before, topic = done.before, done.topic
+        for partition_id in before.partitions:
+            self._places.pop(partition_id, None)
+            self._foundation.consensus.leaders.forget(partition_id)
+        self.refuse_shredded(before)
+        live = self._live.get(topic.name)
+        slots: list[Partition | None] = [None] * len(topic.partitions)
+        old = LiveTopic(before, meaning(before.settings), slots, deleted=True)
+        if live is not None:
+            old.partitions, live.topic, live.partitions = live.partitions, topic, slots
+        if self.following:
+            self._foundation.nursery.start_soon(self._discard, old)
+        self._created(topic)
 
     async def close_domain(self, domain: KeyDomainId) -> None:
         """Closes the open logs of topics whose key is gone, or whose lease on it has ended.
@@ -300,7 +374,7 @@ class Topics:
         live.deleted = True
         for partition in live.partitions:
             if partition is not None:
-                partition.end()
+                partition.end(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
         if self.following:
             self._foundation.nursery.start_soon(self._discard, live)
 
@@ -347,6 +421,7 @@ class Topics:
     def follow(self) -> None:
         """From now on this node holds what the catalogue says, and begins with all there is."""
         self.following = True
+        self._foundation.nursery.start_soon(self.remove_dropped)
         for topic in self._catalogue.state.topics.values():
             for index, partition_id in enumerate(topic.partitions):
                 self._places[partition_id] = topic.name, PartitionIndex(index)
@@ -369,6 +444,8 @@ class Topics:
         assignment = self._catalogue.state.membership.assignment(group)
         if self._foundation.node not in assignment.everyone:
             await self._give_up(live, place[1])
+        elif self._domains.is_shredding(live.topic.topic):
+            return  # other logs take the place of these
         elif self._foundation.peers.nodes or assignment != Assignment((self._foundation.node,)):
             try:
                 await self._open(live, place[1])

@@ -1,13 +1,15 @@
 """`memorystreamer key shred`: makes a topic's records unreadable for good, and says so in writing.
 
-The steps of DESIGN section 6: the node drops the topic's keys and refuses it; the custodian's token
-destroys the key in Vault; the node checks that nothing opens, and signs a certificate. Run again
-after an interruption, it goes on where it was.
+The steps of DESIGN section 6: every node drops the topic's keys and refuses it; the custodian's
+token destroys the key in Vault; the cluster checks that nothing opens, waits for the lease of a
+node that was not reached to end, and signs a certificate. Run again after an interruption, it goes
+on where it was.
 """
 
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +29,8 @@ from appliance.wire.requests import ShredStep, ShredTopicResult
 
 CONFIRMED_S = 30.0
 """For the nodes to drop the topic's keys."""
+LOOK_S = 10.0
+"""Between looks whether a node that was late has come back, or its lease has ended."""
 
 
 def shred(
@@ -63,8 +67,7 @@ def shred(
             async with custodians.custodian(server, token) as vault:
                 await vault.destroy(begun.domain)
         _say("the key is gone; having that checked and certified")
-        done = await admin.shred_topic(TopicName(topic), ShredStep.COMPLETE)
-        _write(target, done.certificate or "")
+        _write(target, await _certified(admin, TopicName(topic)))
         print(f"shredded {topic}; the certificate of destruction is in {target}")
 
     run(profile, action)
@@ -109,19 +112,38 @@ def verify_certificate(
 
 
 async def _dropped(admin: Admin, topic: TopicName) -> ShredTopicResult:
-    """Steps 1 and 2: returns when every node has dropped the keys; raises KeysUnavailable."""
+    """Steps 1 and 2: returns when the key may be destroyed; raises KeysUnavailable."""
     begun = await admin.shred_topic(topic, ShredStep.BEGIN)
     with trio.move_on_after(CONFIRMED_S):
-        while begun.waiting_for:
-            await trio.sleep(0.5)
+        while not begun.is_ready:
+            await trio.sleep(0.2)
             begun = await admin.shred_topic(topic, ShredStep.BEGIN)
-    if begun.waiting_for:
-        names = ", ".join(map(str, begun.waiting_for))
+    if not begun.is_ready:
         raise KeysUnavailable(
-            f"the topic is closed, and nodes {names} have not dropped its keys yet: bring them"
-            " back and run this again; nothing was destroyed"
+            f"the topic is closed, and nodes {_listed(begun.waiting_for)} have not dropped its"
+            " keys yet: bring them back, or more of them, and run this again; nothing was destroyed"
         )
+    if begun.unheard:
+        _say(f"nodes {_listed(begun.unheard)} cannot be reached, and will be named as late")
     return begun
+
+
+async def _certified(admin: Admin, topic: TopicName) -> str:
+    """Steps 4 and 5, after the lease of each node that is late."""
+    done = await admin.shred_topic(topic, ShredStep.COMPLETE)
+    if done.certificate is None:
+        _say(
+            f"nodes {_listed(done.unheard)} may hold the key in memory for {done.left_s:.0f} s"
+            " more; waiting (break this off and run it again later, if you like)"
+        )
+    while done.certificate is None:
+        await trio.sleep(min(max(done.left_s, 0.2), LOOK_S))
+        done = await admin.shred_topic(topic, ShredStep.COMPLETE)
+    return done.certificate
+
+
+def _listed(nodes: Sequence[int]) -> str:
+    return ", ".join(map(str, nodes))
 
 
 def _ask_again(topic: str, yes: bool) -> None:

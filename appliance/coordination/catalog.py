@@ -54,9 +54,14 @@ from appliance.coordination.key_commands import (
     CompleteShred,
     ConfirmShred,
     KeyCommand,
+    KeysChanged,
+    LogBegin,
+    NoteKeyGone,
+    TopicShredded,
 )
 from appliance.coordination.key_domains import KeyDomains, KeyOutcome
 from appliance.coordination.membership import Membership, MembershipOutcome
+from appliance.coordination.shred_ends import begin_after
 from appliance.coordination.topic_changes import (
     AddPartitions,
     AlterTopic,
@@ -70,7 +75,7 @@ from appliance.limits import (
     MAX_POLICY_BYTES,
     MAX_TOPICS,
 )
-from appliance.types import NodeId, ProducerId, TopicId, TopicName
+from appliance.types import NodeId, PartitionId, ProducerId, TopicId, TopicName
 
 MAX_PRODUCER_ID = (1 << 63) - 1
 
@@ -135,7 +140,9 @@ class Catalog:
         match command:
             case SetScram() | RemoveScram():
                 return self.credentials.apply(command)
-            case AssignKeyDomain() | BeginShred() | ConfirmShred() | CompleteShred():
+            case (
+                AssignKeyDomain() | BeginShred() | ConfirmShred() | NoteKeyGone() | CompleteShred()
+            ):
                 return self._change_keys(command)
             case AlterTopic() | AddPartitions():
                 return self._change(command)
@@ -173,7 +180,47 @@ class Catalog:
     def _change_keys(self, command: KeyCommand) -> KeyOutcome:
         if command.topic not in self._names:
             return CommandRefused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic")
+        if isinstance(command, CompleteShred):
+            return self._complete_shred(command)
         return self.key_domains.apply(command)
+
+    def _complete_shred(self, command: CompleteShred) -> KeyOutcome:
+        """Puts new logs, where they are known to begin, in place of those that were shredded."""
+        before = self._topics[self._names[command.topic]]
+        keys = self.key_domains.topics.get(command.topic)
+        if keys is not None and keys.last is not None and keys.last.shred == command.shred:
+            return KeysChanged(command.topic, keys)
+        if len(set(command.partitions) - set(before.partitions)) != len(before.partitions):
+            return CommandRefused(ErrorCode.INVALID_REQUEST, "each partition gets one new log")
+        begins = self.judge_ends(before, command.partitions)
+        if begins is None:
+            return CommandRefused(
+                ErrorCode.INVALID_REQUEST, "too few nodes have said where the logs ended"
+            )
+        outcome = self.key_domains.complete(command, begins)
+        if isinstance(outcome, CommandRefused):
+            return outcome
+        topic = replace(before, partitions=command.partitions)
+        self._topics[topic.name] = topic
+        for old, new in zip(before.partitions, topic.partitions, strict=True):
+            self.membership.succeed(old, new)
+        return TopicShredded(before, topic, outcome)
+
+    def judge_ends(
+        self, topic: Topic, successors: tuple[PartitionId, ...]
+    ) -> tuple[LogBegin, ...] | None:
+        """Where the logs in place of a topic's begin, or None until enough nodes have said so."""
+        keys = self.key_domains.topics.get(topic.topic)
+        if keys is None or keys.shredding is None:
+            return None
+        begins = []
+        for partition, successor in zip(topic.partitions, successors, strict=True):
+            assignment = self.membership.assignment(partition)
+            begin = begin_after(keys.shredding, partition, assignment, successor)
+            if begin is None:
+                return None
+            begins.append(begin)
+        return tuple(begins)
 
     def judge_new_topic(self, name: TopicName, partition_count: int) -> CommandRefused | None:
         """Why a topic cannot be made now, or None; asked before and at apply."""
@@ -274,6 +321,10 @@ class Catalog:
                     ErrorCode.INVALID_CONFIG, "the settings were changed meanwhile: try again"
                 )
             topic = replace(topic, settings=command.settings)
+        elif self.key_domains.is_shredding(command.topic):
+            return CommandRefused(
+                ErrorCode.INVALID_REQUEST, "the topic is being shredded: try again after that"
+            )
         else:
             if command.expected_count != len(topic.partitions):
                 return CommandRefused(

@@ -1,10 +1,11 @@
 """Which topics have a key of their own, and how far their shredding has come.
 
 Rules: deterministic, as the whole catalogue. Every step of a shredding may be asked for again and
-comes to the same, so whoever drives it can begin anew at any point; none can be skipped.
+comes to the same, so whoever drives it can begin anew at any point; none can be skipped. Where logs
+go on after it is `coordination.shred_ends`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import assert_never
 
@@ -15,18 +16,21 @@ from appliance.coordination.key_commands import (
     AssignKeyDomain,
     BeginShred,
     CompleteShred,
+    Confirmed,
     ConfirmShred,
-    KeyCommand,
     KeysChanged,
-    LogEnd,
+    LogBegin,
+    NoteKeyGone,
     Shredded,
     Shredding,
     TopicKeys,
+    TopicShredded,
 )
 from appliance.errors import ErrorCode
-from appliance.types import PartitionId, TopicId
+from appliance.types import NodeId, TopicId
 
-KeyOutcome = KeysChanged | CommandRefused
+KeyOutcome = KeysChanged | TopicShredded | CommandRefused
+Step = AssignKeyDomain | BeginShred | ConfirmShred | NoteKeyGone
 
 
 class KeyDomains:
@@ -44,8 +48,13 @@ class KeyDomains:
         """The topic is deleted."""
         self._topics.pop(topic, None)
 
-    def apply(self, command: KeyCommand) -> KeyOutcome:
-        """Takes the next command, of a topic that exists."""
+    def is_shredding(self, topic: TopicId) -> bool:
+        """Whether a shredding of the topic is under way."""
+        held = self._topics.get(topic)
+        return held is not None and held.shredding is not None
+
+    def apply(self, command: Step) -> KeysChanged | CommandRefused:
+        """Takes the next command but the last one, of a topic that exists."""
         held = self._topics.get(command.topic)
         if isinstance(command, AssignKeyDomain):
             outcome = self._assign(command, held)
@@ -57,14 +66,40 @@ class KeyDomains:
                     outcome = _begun(command, held)
                 case ConfirmShred():
                     outcome = _confirmed(command, held)
-                case CompleteShred():
-                    outcome = _completed(command, held)
+                case NoteKeyGone():
+                    outcome = _gone(command, held)
                 case _:
                     assert_never(command)
         if isinstance(outcome, CommandRefused):
             return outcome
         self._topics[command.topic] = outcome
         return KeysChanged(command.topic, outcome)
+
+    def complete(
+        self, command: CompleteShred, begins: tuple[LogBegin, ...]
+    ) -> TopicKeys | CommandRefused:
+        """Takes the last command of a shredding; `begins` say where the new logs begin."""
+        held = self._topics.get(command.topic)
+        shredding = held.shredding if held is not None else None
+        if held is None or shredding is None or shredding.shred != command.shred:
+            return _refused("no such shredding is under way")
+        missing = set(shredding.missing) - set(command.late)
+        if missing:
+            return _refused(f"nodes {_listed(missing)} have not dropped their keys yet")
+        if command.late and not shredding.key_gone:
+            return _refused("a node is late only after the key is gone")
+        if command.domain == held.domain:
+            return _refused("the topic goes on in a new key domain")
+        done = Shredded(
+            command.shred,
+            held.domain,
+            shredding.begun_ms,
+            command.completed_ms,
+            shredding.confirmed,
+            command.late,
+        )
+        self._topics[command.topic] = TopicKeys(command.domain, None, done, begins)
+        return self._topics[command.topic]
 
     def _assign(
         self, command: AssignKeyDomain, held: TopicKeys | None
@@ -93,44 +128,23 @@ def _confirmed(command: ConfirmShred, held: TopicKeys) -> TopicKeys | CommandRef
         return _refused("that node holds nothing of the topic")
     if command.node in shredding.confirmed:
         return held
-    confirmed = msgspec.structs.replace(shredding, confirmed=(*shredding.confirmed, command.node))
-    return msgspec.structs.replace(held, shredding=confirmed, ends=_merged(held, command.ends))
+    confirmed = Confirmed(command.node, command.ends, command.trial)
+    return _with(held, shredding, confirmations=(*shredding.confirmations, confirmed))
 
 
-def _completed(command: CompleteShred, held: TopicKeys) -> TopicKeys | CommandRefused:
-    if held.last is not None and held.last.shred == command.shred:
-        return held
+def _gone(command: NoteKeyGone, held: TopicKeys) -> TopicKeys | CommandRefused:
     shredding = held.shredding
     if shredding is None or shredding.shred != command.shred:
         return _refused("no such shredding is under way")
-    missing = set(shredding.nodes) - set(shredding.confirmed) - set(command.late)
-    if missing:
-        names = ", ".join(map(str, sorted(missing)))
-        return _refused(f"nodes {names} have not dropped their keys yet")
-    if command.domain == held.domain:
-        return _refused("the topic goes on in a new key domain")
-    done = Shredded(
-        command.shred,
-        held.domain,
-        shredding.begun_ms,
-        command.completed_ms,
-        shredding.confirmed,
-        command.late,
-    )
-    return TopicKeys(command.domain, None, done, held.ends)
+    return _with(held, shredding, key_gone=True)
 
 
-def _merged(held: TopicKeys, ends: tuple[LogEnd, ...]) -> tuple[LogEnd, ...]:
-    """One end for each log: the furthest, as Raft compares logs, which holds all that was decided.
+def _with(held: TopicKeys, shredding: Shredding, **changes: object) -> TopicKeys:
+    return msgspec.structs.replace(held, shredding=msgspec.structs.replace(shredding, **changes))
 
-    Positions never go back, so an earlier shredding's ends give way to later ones.
-    """
-    furthest: dict[PartitionId, LogEnd] = {}
-    for end in (*held.ends, *ends):
-        known = furthest.get(end.partition)
-        if known is None or known.position < end.position:
-            furthest[end.partition] = end
-    return tuple(furthest[partition] for partition in sorted(furthest))
+
+def _listed(nodes: Iterable[NodeId]) -> str:
+    return ", ".join(map(str, sorted(nodes)))
 
 
 def _refused(message: str) -> CommandRefused:

@@ -72,6 +72,12 @@ class Membership:
         """The group is gone."""
         self._assignments.pop(group, None)
 
+    def succeed(self, group: PartitionId, successor: PartitionId) -> None:
+        """Another group takes a group's place, on the same nodes."""
+        known = self._assignments.pop(group, None)
+        if known is not None:
+            self._assignments[successor] = known
+
     def fault_in(self, replicas: tuple[NodeId, ...]) -> CommandRefused | None:
         """Why these nodes cannot hold a group, or None."""
         unknown = sorted(set(replicas) - self._nodes.keys())

@@ -196,6 +196,11 @@ class LeasedKeys:
         """See `ports.KeyProvider`."""
         return self._provider.version_of(spare.inner_of(wrapped))
 
+    @property
+    def lease_s(self) -> float:
+        """See `ports.KeyProvider`."""
+        return self._lease_s
+
     def forget(self, domain: KeyDomainId) -> None:
         """See `ports.KeyProvider`."""
         held = self._domains.pop(domain, None)

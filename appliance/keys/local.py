@@ -199,6 +199,11 @@ class LocalKeystore:
         """See `ports.KeyProvider`: nothing is held here."""
         return None
 
+    @property
+    def lease_s(self) -> float:
+        """See `ports.KeyProvider`: nothing is held here."""
+        return 0.0
+
     def forget(self, domain: KeyDomainId) -> None:
         """See `ports.KeyProvider`; the file and the passphrase still open it."""
         held = self._domains.pop(domain, None)

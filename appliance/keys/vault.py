@@ -133,6 +133,11 @@ class VaultProvider:
         """See `ports.KeyProvider`: nothing is held here."""
         return None
 
+    @property
+    def lease_s(self) -> float:
+        """See `ports.KeyProvider`: nothing is held here."""
+        return 0.0
+
     def forget(self, domain: KeyDomainId) -> None:
         """See `ports.KeyProvider`; nothing is held here but what is known of the key."""
         self._checked.pop(domain, None)

@@ -22,6 +22,7 @@ from appliance.ports.keys import (
     WrappedKey,
 )
 from appliance.ports.storage import (
+    BEGINNING_OF_LOGS,
     HardState,
     KeyMaintenance,
     NodeStorage,
@@ -38,6 +39,7 @@ from appliance.ports.system import (
 )
 
 __all__ = [
+    "BEGINNING_OF_LOGS",
     "AuditSink",
     "Clock",
     "DataKey",

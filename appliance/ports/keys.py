@@ -5,7 +5,7 @@ from typing import Protocol
 
 import msgspec
 
-from appliance.errors import KeyProviderError
+from appliance.errors import KeyProviderError, KeyWiped
 from appliance.types import (
     Buffer,
     ClusterId,
@@ -32,23 +32,40 @@ class WrappedKey(msgspec.Struct, frozen=True):
 
 
 class SecretKey:
-    """32 bytes of key material whose repr, str and pickle never show them."""
+    """32 bytes of key material whose repr, str and pickle never show them.
 
-    __slots__ = ("_material",)
+    The material is overwritten when it is told to be, and when the last reference goes. A key that
+    was wiped is refused to whoever comes late: nothing is ever sealed under 32 zeros.
+    """
+
+    __slots__ = ("_material", "_wiped")
 
     def __init__(self, material: Buffer) -> None:
         """Takes a copy of exactly 32 bytes; raises ValueError otherwise."""
         if len(material) != 32:
             raise ValueError("a key has 32 bytes")
         self._material = bytearray(material)
+        self._wiped = False
 
     def reveal(self) -> bytearray:
-        """The material itself, to be handed to a cipher or a derivation and nowhere else."""
+        """The material itself, to be handed to a cipher or a derivation and nowhere else.
+
+        Raises KeyWiped after `wipe`.
+        """
+        if self._wiped:
+            raise KeyWiped("the key was wiped: what it opens is closed")
         return self._material
 
     def wipe(self) -> None:
         """Overwrites the material; the key is of no use after this."""
+        self._wiped = True
         self._material[:] = bytes(32)
+
+    def __del__(self) -> None:
+        """Overwrites the material before its memory is given back."""
+        material = getattr(self, "_material", None)
+        if material is not None:
+            material[:] = bytes(32)
 
     def __repr__(self) -> str:
         """Shows that there is a key, never which."""
@@ -140,6 +157,14 @@ class KeyProvider(Protocol):
 
     def lease_left_s(self, domain: KeyDomainId) -> float | None:
         """Seconds that this node can go on without the provider; None where it needs no lease."""
+        ...
+
+    @property
+    def lease_s(self) -> float:
+        """For how long keys that are held are used after the provider was last heard; 0 for none.
+
+        It is the same on all nodes of a cluster.
+        """
         ...
 
     def forget(self, domain: KeyDomainId) -> None:

@@ -1,11 +1,11 @@
 """What a broker asks of its node's sealed storage (DESIGN sections 5 and 7)."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
-from appliance.ports.keys import DomainStatus
+from appliance.ports.keys import DomainStatus, WrapAt
 from appliance.types import (
     ClusterId,
     Entry,
@@ -18,6 +18,9 @@ from appliance.types import (
     Term,
     TimestampMs,
 )
+
+BEGINNING_OF_LOGS: Final = Position(Term(0), Index(0))
+"""Before the first entry of a log that takes no other's place."""
 
 
 class HardState(msgspec.Struct, frozen=True):
@@ -250,8 +253,22 @@ class KeyMaintenance(Protocol):
         """See `KeyProvider.forget`; logs of the domain are closed before."""
         ...
 
-    async def any_opens(self, partitions: Sequence[PartitionId], domain: KeyDomainId) -> bool:
-        """Whether any wrap of a domain in these closed logs opens, asked of the provider itself."""
+    async def any_opens(
+        self, partitions: Sequence[PartitionId], domain: KeyDomainId, trials: Sequence[WrapAt] = ()
+    ) -> bool:
+        """Whether any wrap of a domain opens, asked of the provider itself.
+
+        Those in these closed logs are tried, and `trials`, which other nodes gave.
+        """
+        ...
+
+    async def trial(self, partitions: Sequence[PartitionId], domain: KeyDomainId) -> WrapAt | None:
+        """One of the wraps of a domain in these closed logs. Raises StorageError."""
+        ...
+
+    @property
+    def lease_s(self) -> float:
+        """See `KeyProvider.lease_s`."""
         ...
 
     async def count_wraps(self) -> list[WrapCount]:
@@ -292,18 +309,17 @@ class NodeStorage(Protocol):
         """The key domain that a log is sealed in. Raises DamageDetected."""
         ...
 
-    async def restart_log(
-        self, partition: PartitionId, domain: KeyDomainId, position: Position, offset: Offset
-    ) -> None:
-        """Begins a closed log anew in another domain, empty, after `position` and at `offset`.
+    async def create_log(
+        self,
+        partition: PartitionId,
+        domain: KeyDomainId,
+        position: Position = BEGINNING_OF_LOGS,
+        offset: Offset = Offset(0),  # noqa: B008 - a number
+    ) -> PartitionLog:
+        """Makes an empty log under a new data key; its files are durable when this returns.
 
-        What it held is removed, and needs no key for that. Durable when this returns. Raises
-        StorageError, KeyProviderError.
+        It begins behind `position`, with `offset` as the next one there.
         """
-        ...
-
-    async def create_log(self, partition: PartitionId, domain: KeyDomainId) -> PartitionLog:
-        """Makes an empty log under a new data key; its files are durable when this returns."""
         ...
 
     async def open_log(self, partition: PartitionId) -> PartitionLog:

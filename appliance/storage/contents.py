@@ -61,6 +61,12 @@ class Contents:
         """About what it takes of memory."""
         return len(self.index) * POINT_BYTES + _OBJECTS_BYTES
 
+    def close(self) -> None:
+        """Closes the file, then wipes its key: who reads it now is told that it is closed."""
+        self.file.close()
+        self.key.wipe()
+        self.extents.clear()
+
     def reader(self) -> SegmentReader:
         """A reader of its own place in the file."""
         return SegmentReader(self.file, place=self.place, key=self.key, extents=self.extents)
@@ -97,7 +103,7 @@ class ContentsCache:
             held = self._held.pop(file, None)
             if held is not None:
                 self._size -= held.size_bytes
-                held.file.close()
+                held.close()
 
 
 class FileHome:

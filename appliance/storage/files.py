@@ -325,9 +325,13 @@ class LogFiles:
         self.active.end_writing(FrameKind.STOP)
 
     def close(self) -> None:
-        """Lets go of the files."""
+        """Lets go of the files, and wipes their keys and those that they are derived from."""
         for file in self._files:
             file.let_go()
+        with self._changing:
+            staged = () if self._next_key is None else (self._next_key[1],)
+            for secret in (*self._data_keys.values(), *staged):
+                secret.wipe()
 
 
 def _check_present(disk: Disk, partition: PartitionId, manifest: Manifest) -> None:

@@ -97,6 +97,12 @@ class SealedLog:
         self._flushing = False
         self._failure: StorageError | None = None
         self._changing = trio.Lock()
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether its files are let go of and its keys are wiped."""
+        return self._closed
 
     @property
     def last(self) -> Position:
@@ -482,7 +488,8 @@ class SealedLog:
                     await trio.to_thread.run_sync(self._files.stop)
             self._cache.forget(self._tail)
             self._ahead.forget(id(self))
-            self._files.close()
+            self._closed = True
+            await trio.to_thread.run_sync(self._files.close)
             self._failure = StorageError("the log is closed")
 
     def _refuse_if_failed(self) -> None:

@@ -191,7 +191,7 @@ class LogFile:
         """Closes what is open; who reads it now is told so."""
         self._home.forget(self.entry)
         if self._written is not None:
-            self._written.contents.file.close()
+            self._written.contents.close()
 
     def remove(self) -> None:
         """Removes a file that no manifest names any more."""

@@ -30,6 +30,7 @@ from appliance.limits import (
     SCRUB_PERIOD_S,
 )
 from appliance.ports import (
+    BEGINNING_OF_LOGS,
     Entropy,
     HardState,
     KeyPlace,
@@ -41,7 +42,7 @@ from appliance.storage.ahead import ReadAhead
 from appliance.storage.cache import TailCache
 from appliance.storage.contents import ContentsCache
 from appliance.storage.disk import Disk
-from appliance.storage.epochs import NO_EPOCH, Epoch
+from appliance.storage.epochs import Epoch
 from appliance.storage.files import LogFiles
 from appliance.storage.identity import (
     CONTROL,
@@ -216,17 +217,17 @@ class NodeDirectory:
         return self._node_keys
 
     def _closed_files(self) -> Iterator[tuple[PartitionId, LogFile]]:
-        for partition, (_, files) in tuple(self._open.items()):
-            for file in files:
+        for partition, (log, files) in tuple(self._open.items()):
+            for file in () if log.closed else files:
                 if file.entry.closed is not None:
                     yield partition, file
 
     def _files_of(self, partition: PartitionId) -> LogFiles | None:
         found = self._open.get(partition)
-        return found[1] if found is not None else None
+        return found[1] if found is not None and not found[0].closed else None
 
     def _lock_of(self, partition: PartitionId) -> trio.Lock:
-        """Held while a log is made, opened, restarted, removed, or its closed manifest replaced."""
+        """Held while a log is made, opened, removed, or its closed manifest replaced."""
         return self._locks.setdefault(partition, trio.Lock())
 
     def _kept_identity(self) -> KeptWrap:
@@ -259,41 +260,25 @@ class NodeDirectory:
             return files.manifest.domain
         return (await trio.to_thread.run_sync(self._manifests.read, partition)).domain
 
-    async def restart_log(
-        self, partition: PartitionId, domain: KeyDomainId, position: Position, offset: Offset
-    ) -> None:
-        """See `ports.NodeStorage.restart_log`."""
-        async with self._lock_of(partition):
-            self._open.pop(partition, None)
-            epoch = self._keys.epoch(domain)
-            key, secret = await self._node_keys.new_key(partition, domain, epoch)
-            secret.wipe()
-            first = Index(position.index + 1)
-            fresh = FileEntry(self._new_file_id(), key.epoch, first, offset, GENESIS)
-            table = (Epoch(position.term, position.index, offset),)
-
-            def restart() -> None:
-                old = self._manifests.read(partition)
-                self._disk.create(f"{partition}/{fresh.file}").close()
-                self._manifests.replace(
-                    partition, Manifest(old.sequence + 1, domain, (key,), (fresh,), table, offset)
-                )
-                for entry in old.files:
-                    self._disk.remove(f"{partition}/{entry.file}")
-
-            await trio.to_thread.run_sync(restart)
-
     def _new_file_id(self) -> UUID:
         return UUID(bytes=self._entropy.random_bytes(16))
 
-    async def create_log(self, partition: PartitionId, domain: KeyDomainId) -> SealedLog:
+    async def create_log(
+        self,
+        partition: PartitionId,
+        domain: KeyDomainId,
+        position: Position = BEGINNING_OF_LOGS,
+        offset: Offset = Offset(0),  # noqa: B008 - a number
+    ) -> SealedLog:
         """See `ports.NodeStorage.create_log`."""
         invariant(partition not in self._open, "a log is made once")
         async with self._lock_of(partition):
             epoch = self._keys.epoch(domain)
             key, secret = await self._node_keys.new_key(partition, domain, epoch)
-            first = FileEntry(self._new_file_id(), key.epoch, Index(1), Offset(0), GENESIS)
-            manifest = Manifest(1, domain, (key,), (first,), (NO_EPOCH,), Offset(0))
+            index = Index(position.index + 1)
+            first = FileEntry(self._new_file_id(), key.epoch, index, offset, GENESIS)
+            table = (Epoch(position.term, position.index, offset),)
+            manifest = Manifest(1, domain, (key,), (first,), table, offset)
 
             def make() -> None:
                 self._disk.make_directory(str(partition))

@@ -105,18 +105,35 @@ class NodeKeys:
         """See `ports.KeyMaintenance`."""
         self._keys.forget(domain)
 
-    async def any_opens(self, partitions: Sequence[PartitionId], domain: KeyDomainId) -> bool:
+    @property
+    def lease_s(self) -> float:
+        """See `ports.KeyMaintenance.lease_s`."""
+        return self._keys.lease_s
+
+    async def any_opens(
+        self, partitions: Sequence[PartitionId], domain: KeyDomainId, trials: Sequence[WrapAt] = ()
+    ) -> bool:
         """See `ports.KeyMaintenance`."""
         self._keys.forget(domain)
+        wraps = [*await self._wraps_in(partitions, domain), *trials]
+        opened = await self._keys.unwrap_all(wraps)
+        self._keys.forget(domain)
+        return any(isinstance(outcome, SecretKey) for outcome in opened)
+
+    async def trial(self, partitions: Sequence[PartitionId], domain: KeyDomainId) -> WrapAt | None:
+        """See `ports.KeyMaintenance`."""
+        return next(iter(await self._wraps_in(partitions, domain)), None)
+
+    async def _wraps_in(
+        self, partitions: Sequence[PartitionId], domain: KeyDomainId
+    ) -> list[WrapAt]:
         held = self._logs.partitions()
         wraps = []
         for partition in partitions:
             if partition in held:
                 kept = await trio.to_thread.run_sync(self._kept_of, partition)
                 wraps += [WrapAt(w.place, w.wrapped) for w in kept if w.place.domain == domain]
-        opened = await self._keys.unwrap_all(wraps)
-        self._keys.forget(domain)
-        return any(isinstance(outcome, SecretKey) for outcome in opened)
+        return wraps
 
     # --- wraps ---------------------------------------------------------------------------------
 

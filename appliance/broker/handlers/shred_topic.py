@@ -39,15 +39,20 @@ class ShredTopicHandler:
             if request.step is ShredStep.CERTIFY:
                 return ShredTopicResult(certificate=await self._shredder.certify(live.topic))
             if request.step is ShredStep.COMPLETE:
-                certificate = await self._shredder.complete(live.topic)
-                return ShredTopicResult(certificate=certificate)
-            keys = await self._shredder.begin(live.topic)
+                outcome = await self._shredder.complete(live.topic)
+            else:
+                outcome = await self._shredder.begin(live.topic)
         except KeyProviderError as error:
             return ShredTopicResult(ErrorCode.KAFKA_STORAGE_ERROR, str(error))
         except RequestError as error:
             return ShredTopicResult(error.code, str(error))
-        shredding = keys.shredding
-        if shredding is None:
-            return ShredTopicResult(ErrorCode.INVALID_REQUEST, "the shredding has ended meanwhile")
-        waiting_for = tuple(sorted(set(shredding.nodes) - set(shredding.confirmed)))
-        return ShredTopicResult(domain=keys.domain, shred=shredding.shred, waiting_for=waiting_for)
+        if isinstance(outcome, str):
+            return ShredTopicResult(certificate=outcome)
+        return ShredTopicResult(
+            domain=outcome.domain,
+            shred=outcome.shred,
+            waiting_for=outcome.missing,
+            unheard=outcome.unheard,
+            is_ready=outcome.is_ready,
+            left_s=outcome.left_s,
+        )

@@ -80,11 +80,18 @@ class ShredTopic(Request, frozen=True):
 
 
 class ShredTopicResult(Response, frozen=True):
-    """How far it has come: whose key to destroy, who confirmed, and at the end the certificate."""
+    """How far it has come: whose key to destroy, who confirmed, and at the end the certificate.
+
+    `waiting_for` have not dropped the key, and `unheard` of them are not heard. The key may be
+    destroyed when `is_ready`; `left_s` is how long the lease of an unheard one may last after that.
+    """
 
     error: ErrorCode = ErrorCode.NONE
     message: str | None = None
     domain: KeyDomainId | None = None
     shred: UUID | None = None
     waiting_for: tuple[int, ...] = ()
+    unheard: tuple[int, ...] = ()
+    is_ready: bool = False
+    left_s: float = 0.0
     certificate: str | None = None

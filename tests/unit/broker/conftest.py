@@ -19,7 +19,7 @@ from appliance.broker.node import BrokerNode, BrokerSettings
 from appliance.broker.pending import Pending
 from appliance.coordination.commands import Endpoint
 from appliance.errors import RequestError, StorageError, StorageFull
-from appliance.ports import HardState, SegmentInfo, Slice
+from appliance.ports import BEGINNING_OF_LOGS, HardState, SegmentInfo, Slice
 from appliance.types import (
     ClusterId,
     Entry,
@@ -289,10 +289,11 @@ class Storage:
     def partitions(self):
         return frozenset(self.disk.logs)
 
-    async def create_log(self, partition, domain):
+    async def create_log(self, partition, domain, position=BEGINNING_OF_LOGS, offset=0):
         await trio.lowlevel.checkpoint()
         assert partition not in self.disk.logs
         self.disk.logs[partition] = []
+        self.disk.bases[partition] = (position, Offset(offset))
         return await self.open_log(partition)
 
     async def open_log(self, partition):
@@ -434,8 +435,7 @@ async def running(disk=None, *, storage=None, policy=POLICY, crash=False, **chan
             await node.close()
 
 
-@pytest.fixture
-def world():
+def everything():
     """Everything above, for tests."""
     return SimpleNamespace(
         running=running,
@@ -452,6 +452,11 @@ def world():
         RequestError=RequestError,
         sleep=trio.sleep,
     )
+
+
+@pytest.fixture
+def world():
+    return everything()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from appliance.broker.caller import Caller
 from appliance.broker.foundation import CATALOGUE_LOG, GROUPS_LOG
 from appliance.broker.node import BrokerNode, BrokerSettings
 from appliance.broker.outbox import Channel
+from appliance.broker.shredding import NO_SIGNER
 from appliance.coordination.commands import Endpoint
 from appliance.errors import ErrorCode, ProtocolViolation, RequestError
 from appliance.raft.ready import Role
@@ -64,12 +65,14 @@ class Cluster:
         self.disks = {}
         self.members = {}
         self.cut = set()
+        self.domain = KeyDomainId(UUID(int=78))
+        self.signer = NO_SIGNER
         self.restarts = 0
 
     async def start(self, number, **changes):
         disk = self.disks.setdefault(number, self.world.Disk())
         settings = BrokerSettings(
-            domain=KeyDomainId(UUID(int=78)),
+            domain=self.domain,
             host=f"host-{number}",
             rack=None,
             endpoints=tuple(
@@ -83,15 +86,16 @@ class Cluster:
         await self.nursery.start(self._live, number, settings, disk)
 
     async def _live(self, number, settings, disk, task_status=trio.TASK_STATUS_IGNORED):
-        storage = self.world.Storage(disk, number)
         clock, sink = self.world.Clock(), self.world.Sink()
         entropy = self.world.Entropy()
         entropy.counter = 1_000_000 * (10 * number + self.restarts)
         self.restarts += 1
         async with trio.open_nursery() as nursery:
+            storage = await self.storage(number, disk, nursery)
             node = await BrokerNode.prepare(
-                settings, storage=storage, clock=clock, entropy=entropy, nursery=nursery
-            )
+                settings, storage=storage, clock=clock, entropy=entropy, nursery=nursery,
+                signer=self.signer,
+            )  # fmt: skip
             gate = Gate(node.policies, node.topic_names, clock)
             member = Member(
                 node, sink, node.dispatcher(gate, sink), node.peer_dispatcher(gate, sink),
@@ -102,6 +106,10 @@ class Cluster:
             nursery.start_soon(self._connect, number, member)
             nursery.start_soon(self._join, member)
             task_status.started()
+
+    async def storage(self, number, disk, _):
+        """The node's storage; its tasks run in the nursery that is given."""
+        return self.world.Storage(disk, number)
 
     @staticmethod
     async def _join(member):
@@ -194,8 +202,8 @@ class Cluster:
         member = next(iter(self.members.values()))
         return member.node.policies.state.topics[topic].partitions[index]
 
-    async def create(self, topic="orders", partitions=1, replication=3):
-        new = NewTopic(topic, partitions, replication)
+    async def create(self, topic="orders", partitions=1, replication=3, settings=()):
+        new = NewTopic(topic, partitions, replication, settings=settings)
         (created,) = (await self.ask(1, CreateTopics((new,), 1000))).topics
         assert created.error is ErrorCode.NONE, created
         await self.until(
@@ -245,9 +253,9 @@ class Calls:
 
 
 @asynccontextmanager
-async def three_nodes(world):
+async def three_nodes(world, make=Cluster):
     async with trio.open_nursery() as nursery:
-        cluster = Cluster(world, nursery)
+        cluster = make(world, nursery)
         for number in (1, 2, 3):
             await cluster.start(number)
         with trio.fail_after(10):

@@ -71,7 +71,7 @@ class Server:
                 self.directory / "openbao",
                 self.authority,
                 cluster=CLUSTER,
-                nodes=[NodeId(1), NodeId(2)],
+                nodes=[NodeId(1), NodeId(2), NodeId(3)],
                 port=port,
             ) as server:
                 self._publish(server)

@@ -273,7 +273,7 @@ def test_a_shredded_topic_is_unreadable_in_memory_on_disk_and_in_every_copy(
             await running.create()
             await running.create("secret", settings=OWN_KEY)
             await running.produce(broker.batch(b"a"), broker.batch(b"b"), topic="secret")
-            old = own_domain(running, "secret")
+            old, log = own_domain(running, "secret"), running.log_of("secret")
             copy = tmp_path / "copy"
             await trio.to_thread.run_sync(shutil.copytree, life.path, copy)
             async with life.load(running):
@@ -303,7 +303,6 @@ def test_a_shredded_topic_is_unreadable_in_memory_on_disk_and_in_every_copy(
                 assert gone.error is ErrorCode.OFFSET_OUT_OF_RANGE
                 (part,) = await running.produce(broker.batch(b"d"), topic="secret")
                 assert (part.error, part.base_offset) == (ErrorCode.NONE, 2)
-            log = running.log_of("secret")
             refused = await running.ask("admin", ShredTopic("orders", ShredStep.BEGIN), "native")
             assert refused.error is ErrorCode.INVALID_REQUEST
         assert life.failed == []

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 import trio
 
-from appliance.errors import KeyGone, WrongKey
+from appliance.errors import KeyWiped, StorageError, WrongKey
 from appliance.storage import log as log_module
-from appliance.types import Index, KeyDomainId, Offset, PartitionId, Position, Term
+from appliance.types import Index, Offset, PartitionId, Position, Term
 
-from .conftest import DOMAIN, PARTITION
+from .conftest import DOMAIN, PARTITION, batch_after
 from .test_storage_log import appended, payloads
 
 
@@ -180,38 +180,48 @@ def test_a_wrap_that_does_not_open_is_named_and_the_others_are_replaced(home, mo
     trio.run(main)
 
 
-def test_a_log_begins_anew_in_another_domain_without_the_old_key(home, monkeypatch):
-    new_domain = KeyDomainId(UUID(int=500))
+def test_a_log_that_takes_anothers_place_begins_where_that_ended(home):
+    async def main():
+        node = await home.create()
+        ended = Position(Term(4), Index(17))
+        log = await node.create_log(PARTITION, DOMAIN, ended, Offset(30))
+        assert (log.last, log.first_index) == (ended, Index(18))
+        assert (log.start_offset, log.end_offset) == (30, 30)
+        assert log.term_at(ended.index) == ended.term
+        log.append([batch_after(log, b"next", term=5)])
+        await log.flush(lambda _: None)
+        home.abandon(node)
+        log = await (await home.open()).open_log(PARTITION)
+        assert await payloads(log, start=17) == [b"next"]
+        assert log.last == Position(Term(5), Index(18))
+        assert log.term_at(ended.index) == ended.term
+        assert log.start_offset == Offset(30)
+
+    trio.run(main)
+
+
+def test_closing_a_log_wipes_every_key_that_it_held(home, monkeypatch):
+    monkeypatch.setattr(log_module, "MAX_SEGMENT_BYTES", 1)
 
     async def main():
         node = await home.create()
         log = await node.create_log(PARTITION, DOMAIN)
-        await appended(log, b"one", b"two", b"three")
-        old = contents(home)
-        last, end = log.last, log.end_offset
+        for body in (b"one", b"two", b"three"):
+            await appended(log, body)
+        await log.entries(log.first_index, log.last.index, 1 << 20)
+        home.keys.version = 2
+        await node.keys.advance_all([PARTITION])
+        files = files_of(node)
+        derived = [file.contents().key for file in files]
+        held = [*files._data_keys.values(), files._next_key[1]]
+        assert len(derived) == 3
         await log.close()
-
-        async def gone(wraps):
-            return [KeyGone("deleted") for _ in wraps]
-
-        with monkeypatch.context() as patched:
-            patched.setattr(home.keys, "unwrap_all", gone)
-            with pytest.raises(KeyGone):
-                await node.open_log(PARTITION)
-            await node.restart_log(PARTITION, new_domain, last, end)
-        assert not set(contents(home)) & set(old)
-        assert await node.domain_of(PARTITION) == new_domain
-        log = await node.open_log(PARTITION)
-        assert (log.start_offset, log.end_offset) == (3, 3)
-        assert log.last == last
-        assert log.term_at(last.index) == last.term
-        await appended(log, b"four")
-        home.abandon(node)
-        node = await home.open()
-        log = await node.open_log(PARTITION)
-        assert await payloads(log, start=last.index) == [b"four"]
-        assert log.last == Position(Term(1), Index(last.index + 1))
-        assert log.start_offset == Offset(3)
+        for secret in (*derived, *held):
+            assert bytes(secret._material) == bytes(32)
+            with pytest.raises(KeyWiped):
+                secret.reveal()
+        with pytest.raises(StorageError):
+            await log.read(Offset(0), Offset(1), 1000)
 
     trio.run(main)
 
