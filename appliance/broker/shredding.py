@@ -224,7 +224,7 @@ class Shredder:
             str(done.domain),
             _time(done.begun_ms),
             _time(done.completed_ms),
-            done.confirmed,
+            tuple(sorted(done.confirmed)),
             done.late,
             storage.node,
             ("the key server answers that there is no such key", "no wrapped key opens"),
