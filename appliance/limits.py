@@ -84,6 +84,8 @@ MAX_CATALOGUE_WAIT_S = 5
 """For what the catalogue's leader has decided to show on the node that asked it."""
 MAX_LEADER_WAIT_S = 1.0
 """For a leader that is being elected, before a client is told to ask again."""
+MAX_SUCCESSOR_WAIT_S = 2.0
+"""For the next leader of a group that has lost its own, before a client is told of none."""
 MAX_EARLY_MESSAGES = 4
 """Of one group that is being opened; more are dropped."""
 MAX_EARLY_GROUPS = 1_024
@@ -233,6 +235,10 @@ RAFT_ELECTION_TICKS = 10
 """Silence of a leader before which nobody replaces it: 500 ms."""
 RAFT_ELECTION_TICKS_MAX = 18
 """Each member waits a random time between the two: 500 to 900 ms."""
+RAFT_TURN_TICKS = 3
+"""Between the campaigns of two members that know their leader to be gone: each gets its turn."""
+RAFT_ASK_TICKS = 2
+"""After which a member that asks for support asks again: it raises no term by it."""
 RAFT_RETRY_TICKS = 4
 """Silence after which an append is taken for lost and probed again."""
 MAX_RAFT_MEMBERS = 15
@@ -271,4 +277,8 @@ invariant(MAX_JOURNAL_RECORD_BYTES < MAX_FRAME_PAYLOAD_BYTES, "a journal record 
 invariant(
     RAFT_HEARTBEAT_TICKS * 2 <= RAFT_ELECTION_TICKS < RAFT_ELECTION_TICKS_MAX,
     "a lost heartbeat alone makes no election",
+)
+invariant(
+    RAFT_ASK_TICKS < RAFT_TURN_TICKS < RAFT_ELECTION_TICKS,
+    "who was refused too early has asked again before the next one's turn",
 )

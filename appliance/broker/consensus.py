@@ -33,6 +33,8 @@ from appliance.raft.ready import Leadership, Role, Shrunk
 from appliance.types import Entry, NodeId, PartitionId, Term
 
 TICK_S = RAFT_TICK_MS / 1000
+LATE_TICKS = 2
+"""For which messages that a dead node had sent may still come in, and prove nothing of its life."""
 DRAIN_ROUNDS = 8
 """Turns of the event loop that a late tick leaves to what has arrived."""
 
@@ -40,7 +42,7 @@ DRAIN_ROUNDS = 8
 class _Neighbour:
     """What is known of another node's life."""
 
-    __slots__ = ("alive", "epoch", "heard_tick", "leads", "sequence", "unsent")
+    __slots__ = ("alive", "epoch", "heard_tick", "leads", "lost_tick", "sequence", "unsent")
 
     def __init__(self) -> None:
         self.alive = False
@@ -48,6 +50,8 @@ class _Neighbour:
         self.heard_tick = 0
         self.leads: dict[PartitionId, Term] = {}
         """What it has said that it leads."""
+        self.lost_tick = 0
+        """When its connection broke; what was under way is taken in until `LATE_TICKS` later."""
         self.sequence = 0
         self.unsent: dict[PartitionId, None] | None = None
         """Groups whose leadership has changed since the last message; None: tell of all."""
@@ -78,7 +82,7 @@ class Consensus:
         self._tick = 0
         self._stirred = trio.Event()
         peers.on_up = self._connected
-        peers.on_down = self._silent
+        peers.on_down = self._broke
 
     # --- groups --------------------------------------------------------------------------------
 
@@ -212,6 +216,8 @@ class Consensus:
 
     def _hear(self, node: NodeId, said: Liveness) -> None:
         neighbour = self._neighbours.setdefault(node, _Neighbour())
+        if said.epoch == neighbour.epoch and self._is_late(neighbour):
+            return
         if neighbour.epoch != said.epoch:
             self._orphan(node)
         if said.full:
@@ -254,12 +260,24 @@ class Consensus:
     # --- silence -------------------------------------------------------------------------------
 
     def _connected(self, node: NodeId) -> None:
-        self._neighbours.setdefault(node, _Neighbour()).unsent = None
+        neighbour = self._neighbours.setdefault(node, _Neighbour())
+        neighbour.unsent = None
+        neighbour.lost_tick = 0
         self._stirred.set()
         self._say(node)
 
+    def _broke(self, node: NodeId) -> None:
+        """The connection to a node broke: most likely its process ended (DESIGN section 7)."""
+        neighbour = self._neighbours.get(node)
+        if neighbour is not None:
+            neighbour.lost_tick = max(self._tick, 1)
+        self._silent(node)
+
+    def _is_late(self, neighbour: _Neighbour) -> bool:
+        return neighbour.lost_tick > 0 and self._tick - neighbour.lost_tick <= LATE_TICKS
+
     def _silent(self, node: NodeId) -> None:
-        """A node is taken for dead: its groups wait for another leader, and not long."""
+        """A node is taken for dead: its groups choose another leader, without waiting."""
         neighbour = self._neighbours.get(node)
         if neighbour is None or not neighbour.alive:
             return
@@ -278,7 +296,7 @@ class Consensus:
             self.stirred(group)
             replica = self._groups.get(group)
             if replica is not None:
-                replica.tick(RAFT_ELECTION_TICKS)
+                replica.lost(node)
 
     # --- time ----------------------------------------------------------------------------------
 
@@ -311,6 +329,8 @@ class Consensus:
             for node in self._peers.nodes:
                 self._say(node)
         for node, neighbour in self._neighbours.items():
+            if self._is_late(neighbour):
+                self._orphan(node)  # entries that it had sent named it as their leader again
             if neighbour.alive and self._tick - neighbour.heard_tick > RAFT_ELECTION_TICKS:
                 self._silent(node)
 

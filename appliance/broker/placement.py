@@ -6,7 +6,7 @@ that are being drained get nothing new.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -65,6 +65,10 @@ class Placement:
     def leader(self, group: PartitionId) -> Leader:
         """The node that serves a group, as far as is known here."""
         return self._consensus.leaders.of(group)
+
+    async def settled(self, groups: Iterable[PartitionId]) -> None:
+        """Waits a moment for those of these groups that have just lost their leader."""
+        await self._consensus.leaders.replaced(groups)
 
     def leads(self, group: PartitionId) -> NodeId | None:
         """The node that serves a group; one that holds it alone leads it as soon as it is asked."""

@@ -214,6 +214,19 @@ class Replica(Generic[R]):
         """A member's node was heard from."""
         self._core.reached(node)
 
+    def lost(self, leader: NodeId) -> None:
+        """The leader's node is gone: the other voters campaign one after the other.
+
+        Who is first differs from group to group, so that no node takes over everything.
+        """
+        if self._closed:
+            return
+        order = sorted(self._configuration.voters - {leader})
+        if self._node in order:
+            turn = (order.index(self._node) - self.partition.int) % len(order)
+            self._core.lost(leader, turn)
+            self._pump()
+
     def silent(self, node: NodeId) -> None:
         """Nothing reaches a member's node."""
         self._core.report_unreachable(node)

@@ -173,6 +173,11 @@ class Core:
         if self._state.leading is not None:
             leader.heard(self._state, self._state.leading, node)
 
+    def lost(self, leader: NodeId, turn: int) -> None:
+        """The leader's node is gone for certain: its followers campaign one after the other."""
+        self._tell(f"knows {leader} to be gone; its turn is {turn}")
+        follower.lost(self._state, leader, turn)
+
     def report_unreachable(self, node: NodeId) -> None:
         """Nothing reaches a member: what was sent to it may be lost, and nothing more is sent."""
         self._tell(f"cannot reach {node}")

@@ -1,10 +1,11 @@
 """A follower: listens to its leader, and campaigns when it hears none (Raft paper, section 5.2).
 
 Rules: who has a leader protects it: it supports no other candidate until an election time-out has
-passed in silence (thesis, section 4.2.3). What it acknowledges is durable, and of this term's log.
+passed in silence (thesis, section 4.2.3), or the leader's node is known to be gone. What it
+acknowledges is durable, and of this term's log.
 """
 
-from appliance.limits import RAFT_ELECTION_TICKS
+from appliance.limits import RAFT_ELECTION_TICKS, RAFT_TURN_TICKS
 from appliance.raft import candidate
 from appliance.raft.messages import AppendReply, Conflict
 from appliance.raft.ready import Role
@@ -26,6 +27,19 @@ def tick(s: State, ticks: int) -> None:
             s.leader = None
             s.tell_leadership()
         s.draw_timeout()
+
+
+def lost(s: State, leader: NodeId, turn: int) -> None:
+    """The leader's node is gone for certain: nobody waits for a time-out, each for its turn.
+
+    Turns, given by the shell from 0 on, keep two members from splitting the votes of the rest.
+    """
+    if s.role is not Role.FOLLOWER or s.leader != leader:
+        return
+    s.leader = None
+    s.tell_leadership()
+    s.elapsed_ticks = RAFT_ELECTION_TICKS
+    s.timeout_ticks = RAFT_ELECTION_TICKS + turn * RAFT_TURN_TICKS
 
 
 def protects_leader(s: State) -> bool:

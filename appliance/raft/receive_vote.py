@@ -6,21 +6,25 @@ and no term is taken over from a candidate, unless that leader itself asked for 
 member votes whether or not its configuration knows the candidate: its own may be behind.
 """
 
-from appliance.raft import follower
+from appliance.raft import candidate, follower
 from appliance.raft.messages import PreVote, PreVoteReply, Vote, VoteReply
-from appliance.raft.ready import Refusal
+from appliance.raft.ready import Refusal, Role
 from appliance.raft.state import State
 from appliance.types import NodeId, Position
 
 
 def receive_pre_vote(s: State, m: PreVote) -> Refusal | None:
-    """Says whether it would vote, and changes nothing."""
-    granted = m.term > s.term and not follower.protects_leader(s) and _far_enough(s, m.last)
+    """Says whether it would vote; who has more, and no leader either, asks in its place."""
+    free = m.term > s.term and not follower.protects_leader(s)
+    granted = free and _far_enough(s, m.last)
     s.out.messages.append(
         PreVoteReply(
             sender=s.node, to=m.sender, term=m.term if granted else s.term, granted=granted
         )
     )
+    if free and not granted and s.role is Role.FOLLOWER and m.last < s.last_durable:
+        s.explain(f"holds more than {m.sender}, and hears no leader")
+        candidate.campaign(s)
     return None
 
 

@@ -29,6 +29,7 @@ from tests.simulation import threads
 from tests.simulation.history import History
 from tests.simulation.node import small_segments
 from tests.simulation.recorder import SealRecorder
+from tests.torture.failover import Failovers
 from tests.torture.kills import Killed
 
 MAX_FAILURES = 5
@@ -73,7 +74,7 @@ class Suite:
     name: str
     proves: str
     count: int
-    make: Callable[[int], "Histories | Killed"]
+    make: Callable[[int], "Histories | Killed | Failovers"]
 
 
 SUITES = (
@@ -94,6 +95,12 @@ SUITES = (
         "everything acknowledged is read back after kill -9 of the real process",
         1_000,
         Killed,
+    ),
+    Suite(
+        "failover",
+        "writes resume within 1.5 s of a leader's kill -9, and every record is there once",
+        50,
+        Failovers,
     ),
 )
 

@@ -4,6 +4,7 @@ from appliance.authz.actions import ResourceKind
 from appliance.authz.gate import Authorized
 from appliance.broker.caller import Caller
 from appliance.broker.catalogue import Catalogue
+from appliance.broker.foundation import GROUPS_LOG
 from appliance.broker.placement import Placement
 from appliance.errors import ErrorCode
 from appliance.wire.requests import Coordinator, FindCoordinator, FindCoordinatorResult
@@ -33,6 +34,7 @@ class FindCoordinatorHandler:
         is_transaction = asked.key_type == TRANSACTION_KEY
         kind = ResourceKind.TRANSACTIONAL_ID if is_transaction else ResourceKind.GROUP
         codes = authorized.refused_codes(kind)
+        await self._placement.settled([GROUPS_LOG])
         return FindCoordinatorResult(
             tuple(
                 Coordinator(key, codes[key], "not authorised")

@@ -122,6 +122,7 @@ class MetadataHandler:
             live = self._topics.find(name)
         if live is None:
             return TopicMetadata(name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        await self._placement.settled(live.topic.partitions)
         told = told_of(live, self._placement)
         if authorized.request.topic_operations:
             allowed = operations_on(authorized, Resource(ResourceKind.TOPIC, name))

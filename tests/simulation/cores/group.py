@@ -77,6 +77,13 @@ class Group:
                 member.core.tick()
         member.drain()
 
+    def connection_lost(self, node: int) -> None:
+        """The other members learn, as from a reset connection, that a node is gone."""
+        others = [m for m in self.members.values() if m.node != node and m.up and not m.paused]
+        for turn, member in enumerate(others):
+            member.core.lost(NodeId(node), turn)
+            member.drain()
+
     def digest(self, index: int, before: int, value: int) -> int:
         """The state after an entry; the same at every member, or state-machine safety is broken."""
         digest = hash((before, index, value))

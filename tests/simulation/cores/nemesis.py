@@ -47,6 +47,7 @@ class Nemesis:
             self._crash_leader,
             self._rot,
             self._isolate_leader,
+            self._reset,
         )
         for member in group.members.values():
             self.drift(member)
@@ -91,8 +92,17 @@ class Nemesis:
         if member.up:
             self._world.faults["crashes"] += 1
             member.crash()
+            if self._world.random.random() < 0.5:
+                self._group.connection_lost(member.node)
             back_ms = self._world.random.random() * 800
             self._world.after(back_ms, partial(self._up, member))
+
+    def _reset(self) -> None:
+        """A leader's connections break, and it lives: its followers take it for gone."""
+        leader = self._group.leader()
+        if leader is not None:
+            self._world.faults["connections reset"] += 1
+            self._group.connection_lost(leader.node)
 
     def _up(self, member: Member) -> None:
         if not member.up:

@@ -20,7 +20,7 @@ STAY_MS = 1_000
 FAULTS = (
     "lost", "doubled", "delayed", "cut off", "partitions", "one-way partitions", "clogs", "clogged",
     "crashes", "restarts", "whole power cuts", "lost unsynced writes", "pauses", "clock drift",
-    "clock jumps", "coups", "a deaf member",
+    "clock jumps", "coups", "connections reset", "a deaf member",
     "slow disks", "entries taken back", "membership changes", "transfers", "snapshots taken",
     "snapshots installed", "snapshots broken off", "damaged logs", "shrunk log seen",
 )  # fmt: skip

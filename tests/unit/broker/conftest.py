@@ -45,6 +45,7 @@ from appliance.wire.requests import (
     ProducePartition,
     ProduceTopic,
 )
+from tests.unit.broker.three_nodes import in_cluster
 
 POLICY = """
 p, User:admin, *, *, *, allow
@@ -468,3 +469,9 @@ def run():
         return trio.run(function, clock=clock)
 
     return runs
+
+
+@pytest.fixture
+def play(world, run):
+    """Runs a test's body in a cluster of three."""
+    return in_cluster(world, run)

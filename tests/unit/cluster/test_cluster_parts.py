@@ -24,7 +24,7 @@ def an_entry(index, size=10):
 
 
 def test_leaders_are_monotonic_in_term() -> None:
-    table = LeaderTable()
+    table = LeaderTable(now_s=lambda: 0.0)
     assert table.learn(GROUP, Leader(1, 5))
     assert not table.learn(GROUP, Leader(2, 4))
     assert not table.learn(GROUP, Leader(2, 5))

@@ -28,7 +28,7 @@ from appliance.wire.kafka.records import stamp
 from appliance.wire.requests import ShredStep, ShredTopic
 
 from ..broker import conftest as broker  # noqa: TID252 - tests are no installed package
-from ..broker.test_broker_cluster import Cluster, three_nodes  # noqa: TID252 - see above
+from ..broker.three_nodes import Cluster, three_nodes  # noqa: TID252 - see above
 from .conftest import CLUSTER
 
 LEASE_S, RENEW_S = 1.2, 0.2
