@@ -18,6 +18,7 @@ import msgspec
 from appliance.authz import narrowing
 from appliance.authz.actions import Action, ResourceKind
 from appliance.errors import ErrorCode
+from appliance.invariant import invariant
 from appliance.ports import TopicResolver
 from appliance.types import PrincipalKind
 from appliance.wire.requests import (
@@ -129,6 +130,9 @@ class CatalogueEntry(msgspec.Struct, frozen=True):
     `code` refuses the request as a whole where no requirement's own code does; `stale_code` does
     while this node has lost contact with the catalogue, and tells a client to try again, elsewhere.
     `asked_by` and `listeners` say who may ask at all, whatever the policy says.
+    `sole` is the one name that a request comes to where it names one thing, needs nothing else and
+    leaves nothing open, as nearly all of a kind do; else None. Granted on the row's one kind of
+    items, it is the whole request; refused, the request goes the long way.
     """
 
     kind: EntryKind
@@ -137,8 +141,13 @@ class CatalogueEntry(msgspec.Struct, frozen=True):
     needs: tuple[Requirement, ...] = ()
     items: tuple[Items, ...] = ()
     resolve: Resolve | None = None
+    sole: Callable[[Request], str | None] | None = None
     asked_by: PrincipalKind = PrincipalKind.USER
     listeners: frozenset[str] = frozenset({"kafka", "login", "native"})
+
+    def __post_init__(self) -> None:
+        """Checks what a row promises."""
+        invariant(self.sole is None or len(self.items) == 1, "a sole name is of one kind of items")
 
 
 CODES: Final = {
@@ -285,10 +294,13 @@ CATALOGUE: Final[Mapping[type[Request], CatalogueEntry]] = MappingProxyType({
     ApiVersions: CatalogueEntry(
         EntryKind.OPEN, ErrorCode.CLUSTER_AUTHORIZATION_FAILED, ErrorCode.NONE
     ),
-    Produce: _on_topics_or_ids(
-        Action.WRITE,
-        ErrorCode.NOT_LEADER_OR_FOLLOWER,
-        _need(Action.WRITE, ResourceKind.TRANSACTIONAL_ID, narrowing.transaction_of),
+    Produce: msgspec.structs.replace(
+        _on_topics_or_ids(
+            Action.WRITE,
+            ErrorCode.NOT_LEADER_OR_FOLLOWER,
+            _need(Action.WRITE, ResourceKind.TRANSACTIONAL_ID, narrowing.transaction_of),
+        ),
+        sole=cast(Named[Request], narrowing.sole_topic),
     ),
     Fetch: _on_topics_or_ids(Action.READ, ErrorCode.NOT_LEADER_OR_FOLLOWER),
     ListOffsets: _on_topics(Action.DESCRIBE, ErrorCode.NOT_LEADER_OR_FOLLOWER),

@@ -13,6 +13,8 @@ A judgement, in this order:
 5. what the request needs as a whole, else Denied;
 6. what it leaves open is named by the resolver; what is refused of that is left out unsaid;
 7. each item: granted ones stay in the request, the others become refusals with their codes.
+
+A request that comes to one name, which is granted, has nothing for 5 to 7 to find: they are passed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -199,6 +201,23 @@ class Gate:
         if self._is_stale():
             return Denied(entry.stale_code, self._unruled(STALE))
         snapshot = self._current()
+        if entry.sole is not None and (name := entry.sole(request)) is not None:
+            (row,) = entry.items
+            if snapshot.decide(asker, row.action, row.kind, name).allowed:
+                return Authorized(_TOKEN, request, asked, refused, asker, snapshot)
+        return self._item_by_item(entry, request, asked, refused, asker=asker, snapshot=snapshot)
+
+    def _item_by_item(
+        self,
+        entry: CatalogueEntry,
+        request: R,
+        asked: R,
+        refused: tuple[Refusal, ...],
+        *,
+        asker: Asker,
+        snapshot: PolicySnapshot,
+    ) -> Authorized[R] | Denied:
+        """Steps 5 to 7."""
         for need in entry.needs:
             name = need.name(request)
             if name is not None:

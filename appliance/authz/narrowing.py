@@ -68,6 +68,15 @@ def keep_topics(request: ByTopic, granted: Collection[str]) -> ByTopic:
     return replace(request, topics=tuple(t for t in request.topics if t.name in granted))
 
 
+def sole_topic(request: Produce) -> str | None:
+    """The only topic of a produce that names it and is in no transaction, as nearly all are."""
+    topics = request.topics
+    if len(topics) != 1 or request.transactional_id is not None:
+        return None
+    topic = topics[0]
+    return topic.name if topic.topic_id is None else None
+
+
 def metadata_names(request: Metadata) -> Collection[str]:
     """The topics asked for; 'all' has been resolved to names before."""
     return request.topics or ()

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Protocol, TypeVar, cast
 
 from appliance.authz.catalogue import CATALOGUE, CatalogueEntry
+from appliance.authz.decision import Denied
 from appliance.authz.gate import Authorized, Gate
 from appliance.broker.auditor import Auditor
 from appliance.broker.caller import Caller
@@ -104,7 +105,11 @@ class Dispatcher:
         """
         handler = self._handlers[type(request)]
         try:
-            authorized = await self._judge.judge(caller, request)
+            ruling = self._judge.rule(caller, request)
+            if isinstance(ruling, Denied) or ruling.refused:
+                authorized = await self._judge.recorded(caller, request, ruling)
+            else:
+                authorized = ruling
             forwarding = self._forwarding
             if forwarding is not None and forwarding.elsewhere(request):
                 return await forwarding.forward(caller, cast(AnyRequest, request))

@@ -78,7 +78,7 @@ class Forwarding:
         """Whether another node has to answer."""
         if isinstance(request, LeadPartition):
             return self._leader_of(request) not in {None, self._foundation.node}
-        return not self.alone and type(request) in LED
+        return type(request) in LED and not self.alone
 
     def _leader_of(self, request: LeadPartition) -> NodeId | None:
         """Who leads the partition that is to be handed over."""

@@ -19,18 +19,29 @@ class Judge:
         self._gate = gate
         self._auditor = auditor
 
-    async def judge(self, caller: Caller, request: R) -> Authorized[R]:
-        """What of a request is granted; raises RequestError if nothing is, or nothing recorded."""
+    def rule(self, caller: Caller, request: R) -> Authorized[R] | Denied:
+        """The gate's ruling; whoever acts on one that refuses anything has it `recorded` first."""
         ruling = self._gate.judge(
             caller.principal, request, listener=caller.listener, address=caller.address
         )
+        if not isinstance(ruling, Denied):
+            prove(ruling)
+        return ruling
+
+    async def recorded(
+        self, caller: Caller, request: R, ruling: Authorized[R] | Denied
+    ) -> Authorized[R]:
+        """What of a request is granted; raises RequestError if nothing is, or nothing recorded."""
         if isinstance(ruling, Denied):
             await self._auditor.denied_whole(caller, request, ruling)
             raise RequestError(ruling.code, "not authorised")
-        prove(ruling)
         if ruling.refused:
             await self._auditor.denied(caller, request, ruling.refused)
         return ruling
+
+    async def judge(self, caller: Caller, request: R) -> Authorized[R]:
+        """Rules and has it recorded; raises as `recorded` does."""
+        return await self.recorded(caller, request, self.rule(caller, request))
 
     async def rejudge(self, caller: Caller, authorized: Authorized[R]) -> Authorized[R]:
         """What of a request that was parked is still granted; raises as `judge` does."""

@@ -3,16 +3,19 @@
 import copy
 import pickle
 import sys
+from uuid import UUID
 
+import msgspec
 import pytest
 
 from appliance.authz.actions import Action, Resource, ResourceKind
 from appliance.authz.decision import Decision, Denied
 from appliance.authz.gate import Authorized, Gate, prove
+from appliance.authz.peer_rows import ALL_ROWS
 from appliance.authz.snapshot import Asker, PolicySnapshot
 from appliance.errors import ConfigurationError, ErrorCode
 from appliance.invariant import InvariantViolation
-from appliance.types import Principal, PrincipalKind
+from appliance.types import Principal, PrincipalKind, TopicId
 from appliance.wire import requests as wire
 
 ALICE = Principal(PrincipalKind.USER, "alice")
@@ -322,3 +325,61 @@ def test_a_decision_that_was_made_before_costs_few_steps(bench) -> None:
     finally:
         sys.setprofile(None)
     assert calls <= 16
+
+
+# --- the short way of a request that names one thing -------------------------------------------
+
+TRANSACTIONS = """
+p, User:alice, WRITE, TOPIC, demo, allow
+p, User:alice, WRITE, TOPIC, d*, deny, 10.0.0.9
+p, User:bob, WRITE, TOPIC, *, allow
+p, User:bob, WRITE, TRANSACTIONAL_ID, t-*, allow
+"""
+KNOWN = TopicId(UUID(int=1))
+
+
+@pytest.mark.parametrize("who", ["alice", "bob", "mallory"])
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.9"])
+@pytest.mark.parametrize("listener", ["kafka", "peer"])
+@pytest.mark.parametrize("transaction", [None, "", "t-1", "u-1"])
+@pytest.mark.parametrize("age_s", [0.0, 6.0])
+def test_the_short_way_of_a_sole_topic_comes_to_what_the_long_way_does(
+    bench, who: str, address: str, listener: str, transaction: str | None, age_s: float
+) -> None:
+    short = bench(TRANSACTIONS)
+    row = msgspec.structs.replace(ALL_ROWS[wire.Produce], sole=None)
+    long = bench(TRANSACTIONS, {**ALL_ROWS, wire.Produce: row})
+    for rig in (short, long):
+        rig.age_s = age_s
+        rig.ids[KNOWN] = "demo"
+    topics = [
+        (),
+        *((wire.ProduceTopic(name, ()),) for name in ("demo", "secret", "")),
+        (wire.ProduceTopic("secret", (), KNOWN),),
+        (wire.ProduceTopic("demo", (), TopicId(UUID(int=2))),),
+        (wire.ProduceTopic("demo", ()), wire.ProduceTopic("secret", ())),
+    ]
+    for named in topics:
+        asked = wire.Produce(-1, 1, named, transaction)
+        rulings = [
+            rig.judge(who, asked, listener=listener, address=address) for rig in (short, long)
+        ]
+        first, second = map(told, rulings)
+        assert first == second
+
+
+def told(ruling: object) -> object:
+    if isinstance(ruling, Denied):
+        return ruling
+    prove(ruling)
+    assert isinstance(ruling, Authorized)
+    return ruling.request, ruling.asked, ruling.refused, ruling.policy_version
+
+
+def test_a_sole_topic_is_refused_as_soon_as_the_policy_says_so(bench) -> None:
+    rig = bench(SOME)
+    assert isinstance(rig.judge("alice", produce("demo")), Authorized)
+    rig.replace("p, User:alice, READ, TOPIC, demo, allow")
+    ruling = rig.judge("alice", produce("demo"))
+    assert [r.resource.name for r in ruling.refused] == ["demo"]
+    assert ruling.request.topics == ()
