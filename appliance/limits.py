@@ -107,6 +107,33 @@ FREED_MEMORY_KEPT_BYTES = 64 * MIB
 LARGEST_HEAP_BLOCK_BYTES = 32 * MIB
 """A buffer up to this size comes from what was freed before (glibc allows no larger bound)."""
 
+# Quotas (KIP-13, KIP-124, KIP-599, KIP-612): what one user, or one address, may ask of a node while
+# nothing else was set. They are for whom one client must not hold up all others by mistake, and lie
+# above what one event loop can carry of one kind.
+DEFAULT_PRODUCER_BYTE_RATE = 1024 * MIB
+"""A second, of one user."""
+DEFAULT_CONSUMER_BYTE_RATE = 1024 * MIB
+"""A second, of one user."""
+DEFAULT_REQUEST_PERCENTAGE = 80
+"""Of the event loop's time, of one user; 100 is all of it."""
+DEFAULT_MUTATION_RATE = 500
+"""Partitions made or deleted a second, of one user."""
+DEFAULT_CONNECTION_RATE = 100
+"""Connections a second, of one address."""
+MAX_QUOTA_ENTITIES = 10_000
+"""For which quotas are set."""
+MAX_QUOTA_NAME_CHARACTERS = 255
+MAX_QUOTA_BUCKETS = 10_000
+"""Of one quota, that a node keeps at once; newcomers beyond it share one."""
+QUOTA_SWEEP_S = 1.0
+"""Between two looks for buckets that can be forgotten."""
+MAX_THROTTLE_S = 30
+"""For which a connection is not read; a longer wait is paid in parts."""
+MAX_REQUEST_THROTTLE_S = 1
+"""As Kafka's, for time of the event loop."""
+MAX_THROTTLED_SOCKETS = 256
+"""Refused for their rate and closed later, so that who is refused does not come back at once."""
+
 # Messages.
 MAX_STRING_BYTES = 32_767
 MAX_MESSAGE_ELEMENTS = 1 << 17
@@ -274,6 +301,7 @@ invariant(
 )
 invariant(MAX_DOCUMENT_BYTES < MAX_SEALED_FRAME_BYTES, "the largest document fits one frame")
 invariant(MAX_JOURNAL_RECORD_BYTES < MAX_FRAME_PAYLOAD_BYTES, "a journal record fits a frame")
+invariant(MAX_THROTTLE_S < MAX_IDLE_S, "who is held back is not taken for idle")
 invariant(
     RAFT_HEARTBEAT_TICKS * 2 <= RAFT_ELECTION_TICKS < RAFT_ELECTION_TICKS_MAX,
     "a lost heartbeat alone makes no election",

@@ -23,6 +23,7 @@ from appliance.ports import TopicResolver
 from appliance.types import PrincipalKind
 from appliance.wire.requests import (
     AddNode,
+    AlterClientQuotas,
     AlterConfigs,
     AlterUserScramCredentials,
     ApiVersions,
@@ -34,6 +35,7 @@ from appliance.wire.requests import (
     DeleteRecords,
     DeleteTopics,
     DescribeAcls,
+    DescribeClientQuotas,
     DescribeCluster,
     DescribeConfigs,
     DescribeGroups,
@@ -438,6 +440,8 @@ CATALOGUE: Final[Mapping[type[Request], CatalogueEntry]] = MappingProxyType({
     DescribeQuorum: _on_cluster(Action.DESCRIBE),
     ElectLeaders: _on_cluster(Action.ALTER),
     UpdateFeatures: _on_cluster(Action.ALTER),
+    DescribeClientQuotas: _on_cluster(Action.DESCRIBE_CONFIGS),
+    AlterClientQuotas: _on_cluster(Action.ALTER_CONFIGS),
     DescribePolicy: _on_policy(Action.DESCRIBE),
     ReplacePolicy: _on_policy(Action.ALTER),
     DescribeKeys: _on_keys(

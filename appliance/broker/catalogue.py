@@ -17,6 +17,7 @@ from appliance.broker.leaders import Leader
 from appliance.coordination.catalog import Catalog
 from appliance.coordination.cluster_commands import (
     CLUSTER_LEVEL,
+    QUOTA_LEVEL,
     AnnounceNode,
     ClusterCommand,
     NodesChanged,
@@ -54,6 +55,7 @@ from appliance.coordination.key_commands import (
 )
 from appliance.coordination.key_domains import KeyOutcome
 from appliance.coordination.membership import MembershipOutcome
+from appliance.coordination.quotas import QuotasSet, SetQuotas
 from appliance.coordination.topic_changes import (
     AddPartitions,
     AlterTopic,
@@ -66,8 +68,10 @@ from appliance.raft.configuration import Configuration
 from appliance.types import Index, NodeId, PartitionId, ProducerId, TopicId, TopicName
 from appliance.wire.requests.peer import Enact, Enacted
 
-AnyCommand = CatalogCommand | CredentialCommand | KeyCommand | TopicChange | ClusterCommand
-AnyOutcome = Outcome | CredentialChanged | KeyOutcome | TopicChanged | MembershipOutcome
+AnyCommand = (
+    CatalogCommand | CredentialCommand | KeyCommand | TopicChange | ClusterCommand | SetQuotas
+)
+AnyOutcome = Outcome | CredentialChanged | KeyOutcome | TopicChanged | MembershipOutcome | QuotasSet
 
 _DECODER: msgspec.msgpack.Decoder[AnyCommand] = msgspec.msgpack.Decoder(AnyCommand)
 _ENCODER = msgspec.msgpack.Encoder()
@@ -371,6 +375,14 @@ class Catalogue:
         if isinstance(command, SetScram) and not self.state.credentials.decoy_secret:
             secret = self._foundation.entropy.random_bytes(DECOY_SECRET_BYTES)
             command = msgspec.structs.replace(command, decoy_secret=secret)
+        await self.execute(command)
+
+    async def set_quotas(self, command: SetQuotas) -> None:
+        """Changes one entity's quotas; raises RequestError."""
+        if self.state.membership.level < QUOTA_LEVEL:
+            raise RequestError(
+                ErrorCode.UNSUPPORTED_VERSION, "a node does not know quotas yet: upgrade it first"
+            )
         await self.execute(command)
 
     # --- nodes ---

@@ -7,7 +7,7 @@ gate authorised and nothing else. Whatever is refused as a whole is answered by 
 """
 
 from collections.abc import Mapping
-from typing import Protocol, TypeVar, cast
+from typing import Final, Protocol, TypeVar, cast
 
 from appliance.authz.catalogue import CATALOGUE, CatalogueEntry
 from appliance.authz.decision import Denied
@@ -17,6 +17,7 @@ from appliance.broker.caller import Caller
 from appliance.broker.forwarding import Forwarding
 from appliance.broker.judge import Judge
 from appliance.broker.pending import Pending
+from appliance.broker.quotas import Quotas
 from appliance.errors import ErrorCode, RequestError
 from appliance.invariant import InvariantViolation, invariant
 from appliance.wire.requests import AnyRequest, AnyResponse, Refused, Request, Response
@@ -54,8 +55,11 @@ class Dispatcher:
         *,
         catalogue: Mapping[type[Request], CatalogueEntry] = CATALOGUE,
         forwarding: Forwarding | None = None,
+        meter: Quotas | None = None,
     ) -> None:
         """Serves nothing until handlers are registered."""
+        self.meter: Final[Quotas | None] = meter
+        """The quotas of clients; None for nodes, which have none."""
         self._forwarding = forwarding
         self._judge = Judge(gate, auditor)
         self._auditor = auditor

@@ -17,6 +17,7 @@ from appliance.limits import MAX_LEADER_WAIT_S
 from appliance.types import NodeId
 from appliance.wire.requests import (
     AddNode,
+    AlterClientQuotas,
     AlterConfigs,
     AnyRequest,
     AnyResponse,
@@ -26,6 +27,7 @@ from appliance.wire.requests import (
     DeleteAcls,
     DeleteTopics,
     DescribeAcls,
+    DescribeClientQuotas,
     DescribeNodes,
     DescribePolicy,
     DrainNode,
@@ -42,6 +44,7 @@ from appliance.wire.requests.peer import Forward, Forwarded
 LED: Final[frozenset[type[Request]]] = frozenset(
     {
         AddNode,
+        AlterClientQuotas,
         AlterConfigs,
         CreateAcls,
         CreatePartitions,
@@ -49,6 +52,7 @@ LED: Final[frozenset[type[Request]]] = frozenset(
         DeleteAcls,
         DeleteTopics,
         DescribeAcls,
+        DescribeClientQuotas,
         DescribeNodes,
         DescribePolicy,
         DrainNode,

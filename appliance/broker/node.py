@@ -32,6 +32,10 @@ from appliance.broker.handlers.alter_configs import (
     IncrementalAlterConfigsHandler,
 )
 from appliance.broker.handlers.api_versions import ApiVersionsHandler
+from appliance.broker.handlers.client_quotas import (
+    AlterClientQuotasHandler,
+    DescribeClientQuotasHandler,
+)
 from appliance.broker.handlers.create_partitions import CreatePartitionsHandler
 from appliance.broker.handlers.create_topics import CreateTopicsHandler
 from appliance.broker.handlers.delete_records import DeleteRecordsHandler
@@ -87,6 +91,7 @@ from appliance.broker.node_settings import NodeFacts
 from appliance.broker.peering import Identity, Peers
 from appliance.broker.placement import Placement, TopicDefaults
 from appliance.broker.policy_editing import PolicyEditing
+from appliance.broker.quotas import Quotas
 from appliance.broker.rendezvous import remembered
 from appliance.broker.shredding import NO_SIGNER, Shredder
 from appliance.broker.steward import Steward
@@ -158,6 +163,8 @@ class BrokerNode:
         self._settings = settings
         self._foundation = foundation
         self._catalogue = catalogue
+        self.quotas = Quotas(catalogue.state.quotas, foundation.clock)
+        """What this node keeps of its clients' use."""
         self._placement = Placement(foundation.node, catalogue, foundation.consensus)
         self._topics = Topics(
             foundation, catalogue, self._placement, TopicDomains(foundation, catalogue)
@@ -375,7 +382,7 @@ class BrokerNode:
         """
         auditor = Auditor(sink, self._foundation.nursery)
         self._auditors.append(auditor)
-        dispatcher = Dispatcher(gate, auditor, forwarding=self._forwarding)
+        dispatcher = Dispatcher(gate, auditor, forwarding=self._forwarding, meter=self.quotas)
         self._register_data(dispatcher, auditor)
         self._register_groups(dispatcher, auditor)
         self._register_administration(dispatcher, auditor)
@@ -414,7 +421,7 @@ class BrokerNode:
     def _register_data(self, dispatcher: Dispatcher, auditor: Auditor) -> None:
         topics, catalogue = self._topics, self._catalogue
         storage, clock = self._foundation.storage, self._foundation.clock
-        placement, forwarding = self._placement, self._forwarding
+        placement, forwarding, quotas = self._placement, self._forwarding, self.quotas
         defaults = TopicDefaults(
             self._settings.default_partitions, self._settings.default_replication
         )
@@ -422,7 +429,7 @@ class BrokerNode:
         dispatcher.register(ApiVersionsHandler())
         dispatcher.register(ProduceHandler(topics, catalogue, placement, clock))
         sessions = self._fetch_sessions
-        dispatcher.register(FetchHandler(topics, dispatcher.judge, sessions, catalogue))
+        dispatcher.register(FetchHandler(topics, dispatcher.judge, sessions, catalogue, quotas))
         dispatcher.register(ListOffsetsHandler(topics))
         dispatcher.register(InitProducerIdHandler(catalogue))
         dispatcher.register(
@@ -434,10 +441,13 @@ class BrokerNode:
                 storage=storage,
                 creation=creation,
                 forwarding=forwarding,
+                quotas=quotas,
             )
         )
-        dispatcher.register(CreateTopicsHandler(topics, placement, auditor, defaults=defaults))
-        dispatcher.register(DeleteTopicsHandler(topics, self._coordinator, auditor))
+        dispatcher.register(
+            CreateTopicsHandler(topics, placement, auditor, quotas, defaults=defaults)
+        )
+        dispatcher.register(DeleteTopicsHandler(topics, self._coordinator, auditor, quotas))
         dispatcher.register(DeleteRecordsHandler(topics, auditor))
         dispatcher.register(FindCoordinatorHandler(catalogue, placement))
         dispatcher.register(OffsetForLeaderEpochHandler(topics))
@@ -475,7 +485,7 @@ class BrokerNode:
         )
         dispatcher.register(DescribeClusterHandler(catalogue, placement, storage.cluster))
         dispatcher.register(DescribeTopicPartitionsHandler(topics, placement))
-        dispatcher.register(CreatePartitionsHandler(topics, placement, auditor))
+        dispatcher.register(CreatePartitionsHandler(topics, placement, auditor, self.quotas))
         dispatcher.register(DescribeConfigsHandler(topics, facts))
         dispatcher.register(AlterConfigsHandler(topics, auditor))
         dispatcher.register(IncrementalAlterConfigsHandler(topics, auditor))
@@ -484,6 +494,8 @@ class BrokerNode:
         dispatcher.register(DescribeQuorumHandler(catalogue, placement))
         dispatcher.register(ElectLeadersHandler(topics, placement))
         dispatcher.register(UpdateFeaturesHandler())
+        dispatcher.register(DescribeClientQuotasHandler(catalogue))
+        dispatcher.register(AlterClientQuotasHandler(catalogue, auditor))
         dispatcher.register(SaslHandshakeHandler())
         dispatcher.register(SaslAuthenticateHandler())
         dispatcher.register(DescribeUserScramCredentialsHandler(catalogue))

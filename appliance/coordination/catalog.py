@@ -61,6 +61,7 @@ from appliance.coordination.key_commands import (
 )
 from appliance.coordination.key_domains import KeyDomains, KeyOutcome
 from appliance.coordination.membership import Membership, MembershipOutcome
+from appliance.coordination.quotas import Quotas, QuotasSet, SetQuotas
 from appliance.coordination.shred_ends import begin_after
 from appliance.coordination.topic_changes import (
     AddPartitions,
@@ -79,6 +80,11 @@ from appliance.types import NodeId, PartitionId, ProducerId, TopicId, TopicName
 
 MAX_PRODUCER_ID = (1 << 63) - 1
 
+_Further = CredentialCommand | KeyCommand | TopicChange | ClusterCommand | SetQuotas
+_AnyOutcome = (
+    Outcome | CredentialChanged | KeyOutcome | TopicChanged | MembershipOutcome | QuotasSet
+)
+
 
 class Catalog:
     """Applied state; read through views that follow it."""
@@ -93,6 +99,7 @@ class Catalog:
         self._policy_version = 0
         self._policy_text = ""
         self.credentials = Credentials()
+        self.quotas = Quotas()
 
     @property
     def topics(self) -> Mapping[TopicName, Topic]:
@@ -114,10 +121,7 @@ class Catalog:
         """(version, text); version 0 is 'none was ever set'."""
         return self._policy_version, self._policy_text
 
-    def apply(
-        self,
-        command: CatalogCommand | CredentialCommand | KeyCommand | TopicChange | ClusterCommand,
-    ) -> Outcome | CredentialChanged | KeyOutcome | TopicChanged | MembershipOutcome:
+    def apply(self, command: CatalogCommand | _Further) -> _AnyOutcome:
         """Takes the next command of the log."""
         match command:
             case CreateTopic():
@@ -134,12 +138,12 @@ class Catalog:
             case _:
                 return self._apply_further(command)
 
-    def _apply_further(
-        self, command: CredentialCommand | KeyCommand | TopicChange | ClusterCommand
-    ) -> Outcome | CredentialChanged | KeyOutcome | TopicChanged | MembershipOutcome:
+    def _apply_further(self, command: _Further) -> _AnyOutcome:
         match command:
             case SetScram() | RemoveScram():
                 return self.credentials.apply(command)
+            case SetQuotas():
+                return self.quotas.apply(command)
             case (
                 AssignKeyDomain() | BeginShred() | ConfirmShred() | NoteKeyGone() | CompleteShred()
             ):

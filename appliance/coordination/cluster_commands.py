@@ -16,7 +16,9 @@ FIRST_LEVEL: Final = 1
 """Commands of one node alone."""
 CLUSTER_LEVEL: Final = 2
 """Nodes are admitted, and replicas placed."""
-NEWEST_LEVEL: Final = CLUSTER_LEVEL
+QUOTA_LEVEL: Final = 3
+"""Quotas are set."""
+NEWEST_LEVEL: Final = QUOTA_LEVEL
 
 
 class SetFeatureLevel(Command, frozen=True, tag="set-feature-level/1"):

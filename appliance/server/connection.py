@@ -31,6 +31,7 @@ from appliance.limits import (
 from appliance.server.budget import Share
 from appliance.server.dialect import C, Dialect, Dispatch
 from appliance.server.login_gate import LoginGate
+from appliance.server.metering import Account, Rest, clock, told_ms
 from appliance.server.replies import ReplyQueue
 from appliance.server.tls import TLSStream
 from appliance.types import Principal
@@ -87,6 +88,8 @@ class Connection(Generic[C]):
         self._frame_since: float | None = None
         self._frame_charge = 0
         self._stopping = False
+        self._account: Account | None = None
+        self._muted_until: float | None = None
 
     @property
     def state(self) -> State:
@@ -119,7 +122,14 @@ class Connection(Generic[C]):
 
     def _admit_caller(self) -> None:
         self._session.on(Event.ADMITTED)
+        self._open_account()
         self._frames.max_frame_bytes = self._limits.max_frame_bytes
+
+    def _open_account(self) -> None:
+        """Requests count for the caller from now on; who has not logged in has no quotas yet."""
+        meter = self._dispatch.meter
+        if meter is not None and self._session.state is State.SERVING:
+            self._account = meter.account(self._caller)
 
     def stop(self) -> None:
         """Reads no more; replies that are on their way are finished within MAX_CLOSE_S."""
@@ -127,7 +137,7 @@ class Connection(Generic[C]):
         self._life.deadline = min(
             self._life.deadline, trio.current_time() + self._limits.max_close_s
         )
-        if self._waiting_since is not None:
+        if self._waiting_since is not None or self._muted_until is not None:
             self._reading.cancel()
 
     def cut(self, reason: str) -> None:
@@ -144,6 +154,8 @@ class Connection(Generic[C]):
             return "the peer does not read its replies"
         if self._session.state is State.LOGGING_IN and now - self._since > MAX_LOGIN_S:
             return "the login takes too long"
+        if self._muted_until is not None:
+            return None
         begun = self._frame_since
         if begun is not None and now - begun > self._limits.max_frame_read_s:
             return "a frame takes too long"
@@ -188,6 +200,8 @@ class Connection(Generic[C]):
 
     async def _take(self) -> None:
         """Takes what one record, or for a large frame all that have arrived, brings."""
+        if self._muted_until is not None:
+            await self._sit_out(self._muted_until)
         frames = self._frames
         if not frames.under_way:
             for frame in frames.feed(self._stream.take()):
@@ -223,23 +237,62 @@ class Connection(Generic[C]):
         self._frame_since = None
         charge = len(frame)
         try:
+            if self._muted_until is not None:
+                await self._sit_out(self._muted_until)
+            begun = clock()
             call = self._dialect.decode(frame)
             if call.client_id != self._caller.client_id:
                 self._caller = msgspec.structs.replace(self._caller, client_id=call.client_id)
+                self._open_account()
             if len(self._replies) >= self._limits.max_pipelined_requests:
                 self._replies.flush_now()
                 await self._replies.wait_below(self._limits.max_pipelined_requests)
+                begun = clock()
             self._replies.wake()
             reply: Response | Pending | None = None
             if self._gate is not None:
                 reply = await self._log_in(self._gate, call.request)
-            if reply is None:
+            throttle_ms = 0
+            if reply is None and self._account is None:
                 reply = await self._dispatch.dispatch(self._caller, call.request)
+            elif reply is None:
+                work = self._dispatch.dispatch(self._caller, call.request)
+                try:
+                    trap = work.send(None)
+                except StopIteration as done:
+                    reply, work_s = done.value, clock() - begun
+                else:
+                    rest, work_s = Rest(work, trap), clock() - begun
+                    reply = await rest
+                    work_s += rest.work_s
+                throttle_ms = self._charge(call.request, charge, work_s, reply)
             if reply is not None:
-                self._replies.add(call, reply, charge)
+                self._replies.add(call, reply, charge, throttle_ms)
                 charge = 0
         finally:
             self._budget.release(charge)
+
+    def _charge(
+        self, request: Request, size: int, work_s: float, reply: Response | Pending | None
+    ) -> int:
+        """For how long the client is held back from now on, in milliseconds."""
+        account = self._account
+        if account is None:
+            return 0
+        throttle_ms = account.charge(request, size, work_s)
+        if reply is not None and not isinstance(reply, Pending):
+            throttle_ms = max(throttle_ms, told_ms(reply))
+        if throttle_ms:
+            self._muted_until = trio.current_time() + throttle_ms / 1000
+        return throttle_ms
+
+    async def _sit_out(self, until: float) -> None:
+        """Reads nothing until the client has been held back for as long as it was told."""
+        self._replies.flush_now()
+        await trio.sleep_until(until)
+        self._muted_until = None
+        if self._frame_since is not None:
+            self._frame_since = trio.current_time()
 
     async def _log_in(self, gate: LoginGate, request: Request) -> Response | None:
         """The answer to a message of a login; None for a request that may go on."""

@@ -4,6 +4,7 @@ from typing import Protocol, TypeVar
 
 from appliance.broker.caller import Caller
 from appliance.broker.pending import Pending
+from appliance.server.metering import Meter
 from appliance.types import Buffer
 from appliance.wire.requests import Request, Response
 
@@ -39,6 +40,11 @@ class Dialect(Protocol[C]):
 
 class Dispatch(Protocol):
     """The broker as connections see it; `appliance.broker.dispatch` is the real one."""
+
+    @property
+    def meter(self) -> Meter | None:
+        """The quotas of clients; None for nodes, which have none."""
+        ...
 
     async def login(self, caller: Caller) -> None:
         """Records a login; the connection is served when this returns. Raises ApplianceError."""

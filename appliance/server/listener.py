@@ -9,6 +9,7 @@ Rules:
 """
 
 import errno
+from collections import deque
 from collections.abc import Callable
 from typing import Final, Generic
 
@@ -17,7 +18,13 @@ import trio
 
 from appliance.broker.caller import Caller
 from appliance.errors import ApplianceError, AuthenticationFailed, ConfigurationError
-from appliance.limits import ACCEPT_PAUSE_S, CONNECTION_SWEEP_S, MAX_HANDSHAKE_S
+from appliance.limits import (
+    ACCEPT_PAUSE_S,
+    CONNECTION_SWEEP_S,
+    MAX_HANDSHAKE_S,
+    MAX_THROTTLE_S,
+    MAX_THROTTLED_SOCKETS,
+)
 from appliance.server.admission import Admission, AdmissionLimits, origin_of
 from appliance.server.budget import Share
 from appliance.server.connection import Connection, ConnectionLimits
@@ -69,6 +76,8 @@ class Listener(Generic[C]):
         self._budgets = budgets
         self._connection_limits = connection_limits or ConnectionLimits()
         self._admission = Admission(admission_limits or AdmissionLimits())
+        self._meter = dispatch.meter
+        self._throttled: deque[tuple[float, trio.socket.SocketType]] = deque()
         self._sockets: list[trio.SocketListener] = []
         self._connections: set[Connection[C]] = set()
         self._someone = trio.Event()
@@ -114,6 +123,7 @@ class Listener(Generic[C]):
         finally:
             for listener in self._sockets:
                 listener.socket.close()
+            self._close_throttled(float("inf"))
 
     def stop(self) -> None:
         """Accepts no more, reads no more; `serve` returns when replies have been sent."""
@@ -141,11 +151,40 @@ class Listener(Generic[C]):
                 continue
             address = str(peer[0])
             origin = origin_of(address)
+            if self._comes_too_early(accepted, address, origin):
+                continue
             if not self._admission.enter(origin):
                 accepted.close()
                 self._someone.set()
                 continue
             nursery.start_soon(self._host, trio.SocketStream(accepted), address, origin)
+
+    def _comes_too_early(self, accepted: trio.socket.SocketType, address: str, origin: str) -> bool:
+        """Whether the address connects faster than it may; then the connection is refused.
+
+        It is closed when the wait is over rather than at once, so that a client that connects
+        again as soon as it can does so at the rate it has (KIP-612).
+        """
+        wait_s = 0.0 if self._meter is None else self._meter.connection(address, origin)
+        if wait_s <= 0:
+            return False
+        self._admission.refused += 1
+        self._someone.set()
+        if len(self._throttled) >= MAX_THROTTLED_SOCKETS:
+            accepted.close()
+        else:
+            until = trio.current_time() + min(wait_s, MAX_THROTTLE_S)
+            self._throttled.append((until, accepted))
+        return True
+
+    def _close_throttled(self, now: float) -> None:
+        waiting = self._throttled
+        for _ in range(len(waiting)):
+            until, refused = waiting.popleft()
+            if until <= now:
+                refused.close()
+            else:
+                waiting.append((until, refused))
 
     async def _host(self, transport: trio.SocketStream, address: str, origin: str) -> None:
         stream = TLSStream(transport, self._contexts.current)
@@ -215,12 +254,13 @@ class Listener(Generic[C]):
                 reason = connection.overdue(now)
                 if reason is not None:
                     connection.cut(reason)
+            self._close_throttled(now)
             if self._admission.refused:
                 _log.warning(
                     "connections over the limits", listener=self.name, count=self._admission.refused
                 )
                 self._admission.refused = 0
-            if not self._connections:
+            if not self._connections and not self._throttled:
                 self._someone = trio.Event()
 
     async def _finish(self) -> None:

@@ -18,6 +18,7 @@ from appliance.broker.pending import Pending
 from appliance.limits import KIB
 from appliance.server.budget import MemoryBudget
 from appliance.server.dialect import C, Dialect
+from appliance.server.metering import telling
 from appliance.server.tls import TLSStream
 from appliance.types import Buffer
 from appliance.wire.requests import Response
@@ -54,7 +55,7 @@ class ReplyQueue(Generic[C]):
         self._dialect = dialect
         self._requests = requests
         self._replies = replies
-        self._entries: deque[tuple[C, Response | Pending, int]] = deque()
+        self._entries: deque[tuple[C, Response | Pending, int, int]] = deque()
         self._write: _Write | None = None
         self._lost: trio.BrokenResourceError | None = None
         self._writer = trio.lowlevel.ParkingLot()
@@ -69,16 +70,19 @@ class ReplyQueue(Generic[C]):
         """True when every request is answered and its reply has left."""
         return not self._entries and self._write is None
 
-    def add(self, call: C, reply: Response | Pending, charge: int) -> None:
-        """Queues a reply; `charge` is what its request holds in the budget, in bytes."""
+    def add(self, call: C, reply: Response | Pending, charge: int, throttle_ms: int = 0) -> None:
+        """Queues a reply; `charge` is what its request holds in the budget, in bytes.
+
+        `throttle_ms` is what the reply says of how long its client is held back.
+        """
         if isinstance(reply, Pending):
             ready = reply.response
             if ready is None:
-                self._entries.append((call, reply, charge))
+                self._entries.append((call, reply, charge, throttle_ms))
                 reply.on_resolved(self._resolved)
                 return
             reply = ready
-        self._entries.append((call, reply, charge))
+        self._entries.append((call, reply, charge, throttle_ms))
 
     def wake(self) -> None:
         """Has the writer's task send what is ready, because the caller may be away for long."""
@@ -130,7 +134,7 @@ class ReplyQueue(Generic[C]):
 
     def close(self) -> None:
         """Forgets everything and gives all memory back."""
-        for _, _, charge in self._entries:
+        for _, _, charge, _ in self._entries:
             self._requests.release(charge)
         self._entries.clear()
         if self._write is not None and self._write.held:
@@ -154,7 +158,7 @@ class ReplyQueue(Generic[C]):
         buffers: list[Buffer] = []
         size = 0
         while self._entries and size < _WRITE_BYTES:
-            call, reply, charge = self._entries[0]
+            call, reply, charge, throttle_ms = self._entries[0]
             if isinstance(reply, Pending):
                 response = reply.response
                 if response is None:
@@ -162,6 +166,8 @@ class ReplyQueue(Generic[C]):
             else:
                 response = reply
             self._entries.popleft()
+            if throttle_ms:
+                response = telling(response, throttle_ms)
             for buffer in self._dialect.encode(call, response):
                 buffers.append(buffer)
                 size += len(buffer)

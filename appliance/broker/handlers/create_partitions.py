@@ -8,6 +8,7 @@ from appliance.broker.auditor import Auditor
 from appliance.broker.caller import Caller
 from appliance.broker.handlers.order import in_order
 from appliance.broker.placement import Placement
+from appliance.broker.quotas import Mutations, Quotas
 from appliance.broker.topics import LiveTopic, Topics
 from appliance.errors import ErrorCode, RequestError
 from appliance.types import NodeId
@@ -24,8 +25,11 @@ class CreatePartitionsHandler:
 
     request = CreatePartitions
 
-    def __init__(self, topics: Topics, placement: Placement, auditor: Auditor) -> None:
+    def __init__(
+        self, topics: Topics, placement: Placement, auditor: Auditor, quotas: Quotas
+    ) -> None:
         self._topics = topics
+        self._quotas = quotas
         self._placement = placement
         self._auditor = auditor
 
@@ -38,6 +42,7 @@ class CreatePartitionsHandler:
     ) -> CreatePartitionsResult:
         """One answer a topic; a name given twice is refused both times."""
         times = Counter(topic.name for topic in authorized.request.topics)
+        quota = self._quotas.mutations(caller, strict=authorized.request.knows_throttling)
         results = []
         for topic in authorized.request.topics:
             if times[topic.name] > 1:
@@ -45,20 +50,26 @@ class CreatePartitionsHandler:
                 results.append(ExtendedTopic(topic.name, ErrorCode.INVALID_REQUEST, twice))
                 continue
             try:
-                await self._extend(caller, authorized, topic)
+                await self._extend(caller, authorized, topic, quota)
                 results.append(ExtendedTopic(topic.name))
             except RequestError as error:
                 results.append(ExtendedTopic(topic.name, error.code, str(error)))
         codes = authorized.refused_codes(ResourceKind.TOPIC)
-        return CreatePartitionsResult(in_order(authorized.asked.topics, codes, results, _refused))
+        extended = in_order(authorized.asked.topics, codes, results, _refused)
+        return CreatePartitionsResult(extended, quota.throttle_ms)
 
     async def _extend(
-        self, caller: Caller, authorized: Authorized[CreatePartitions], wanted: MorePartitions
+        self,
+        caller: Caller,
+        authorized: Authorized[CreatePartitions],
+        wanted: MorePartitions,
+        quota: Mutations,
     ) -> None:
         live = self._topics.judge_more(wanted.name, wanted.count)
         replicas = self._replicas(wanted, live)
         if authorized.request.validate_only:
             return
+        quota.take(wanted.count - len(live.topic.partitions))
         detail = f"partitions={wanted.count}"
         await self._auditor.changing(caller, authorized, (wanted.name,), detail)
         await self._topics.add_partitions(wanted.name, wanted.count, replicas)

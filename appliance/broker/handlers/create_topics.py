@@ -8,6 +8,7 @@ from appliance.broker.auditor import Auditor
 from appliance.broker.caller import Caller
 from appliance.broker.handlers.order import in_order
 from appliance.broker.placement import Placement, TopicDefaults
+from appliance.broker.quotas import Mutations, Quotas
 from appliance.broker.topic_settings import check_settings
 from appliance.broker.topics import Topics
 from appliance.errors import ErrorCode, RequestError
@@ -21,11 +22,18 @@ class CreateTopicsHandler:
     request = CreateTopics
 
     def __init__(
-        self, topics: Topics, placement: Placement, auditor: Auditor, *, defaults: TopicDefaults
+        self,
+        topics: Topics,
+        placement: Placement,
+        auditor: Auditor,
+        quotas: Quotas,
+        *,
+        defaults: TopicDefaults,
     ) -> None:
         self._topics = topics
         self._placement = placement
         self._auditor = auditor
+        self._quotas = quotas
         self._defaults = defaults
 
     def refuse(self, request: CreateTopics, code: ErrorCode) -> CreateTopicsResult:
@@ -38,6 +46,7 @@ class CreateTopicsHandler:
         """One answer a topic; a name given twice is refused both times."""
         request = authorized.request
         times = Counter(topic.name for topic in request.topics)
+        quota = self._quotas.mutations(caller, strict=request.knows_throttling)
         results = []
         for topic in request.topics:
             if times[topic.name] > 1:
@@ -45,14 +54,15 @@ class CreateTopicsHandler:
                 results.append(CreatedTopic(topic.name, ErrorCode.INVALID_REQUEST, twice))
                 continue
             try:
-                results.append(await self._create(caller, authorized, topic))
+                results.append(await self._create(caller, authorized, topic, quota))
             except RequestError as error:
                 results.append(CreatedTopic(topic.name, error.code, str(error)))
         codes = authorized.refused_codes(ResourceKind.TOPIC)
-        return CreateTopicsResult(in_order(authorized.asked.topics, codes, results, _refused))
+        created = in_order(authorized.asked.topics, codes, results, _refused)
+        return CreateTopicsResult(created, quota.throttle_ms)
 
     async def _create(
-        self, caller: Caller, authorized: Authorized[CreateTopics], new: NewTopic
+        self, caller: Caller, authorized: Authorized[CreateTopics], new: NewTopic, quota: Mutations
     ) -> CreatedTopic:
         count = self._partition_count(new)
         self._topics.judge_new(new.name, count, new.settings)
@@ -60,6 +70,7 @@ class CreateTopicsHandler:
         settings = check_settings(new.settings)
         topic_id = None
         if not authorized.request.validate_only:
+            quota.take(count)
             detail = f"partitions={count}"
             await self._auditor.changing(caller, authorized, (new.name,), detail)
             topic = await self._topics.create(new.name, replicas, new.settings)

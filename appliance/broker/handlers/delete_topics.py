@@ -7,6 +7,7 @@ from appliance.authz.gate import Authorized
 from appliance.broker.auditor import Auditor
 from appliance.broker.caller import Caller
 from appliance.broker.coordinator import Coordinator
+from appliance.broker.quotas import Mutations, Quotas
 from appliance.broker.topics import Topics
 from appliance.errors import ErrorCode, RequestError
 from appliance.types import TopicId, TopicName
@@ -18,8 +19,11 @@ class DeleteTopicsHandler:
 
     request = DeleteTopics
 
-    def __init__(self, topics: Topics, coordinator: Coordinator, auditor: Auditor) -> None:
+    def __init__(
+        self, topics: Topics, coordinator: Coordinator, auditor: Auditor, quotas: Quotas
+    ) -> None:
         self._topics = topics
+        self._quotas = quotas
         self._coordinator = coordinator
         self._auditor = auditor
 
@@ -34,11 +38,12 @@ class DeleteTopicsHandler:
         self, caller: Caller, authorized: Authorized[DeleteTopics]
     ) -> DeleteTopicsResult:
         """One answer a topic; one whose id is not known is answered like one that is refused."""
+        quota = self._quotas.mutations(caller, strict=authorized.request.knows_throttling)
         results = {}
         ids = self._ids(authorized.request.names)
         for name in dict.fromkeys(authorized.request.names):
             try:
-                await self._delete(caller, authorized, name)
+                await self._delete(caller, authorized, name, quota)
                 results[name] = DeletedTopic(name)
             except RequestError as error:
                 results[name] = DeletedTopic(name, error.code, str(error))
@@ -53,7 +58,7 @@ class DeleteTopicsHandler:
             else DeletedTopic(None, ErrorCode.UNKNOWN_TOPIC_ID, topic_id=topic)
             for topic in authorized.asked.topic_ids
         ]
-        return DeleteTopicsResult((*named, *by_id))
+        return DeleteTopicsResult((*named, *by_id), quota.throttle_ms)
 
     def _ids(self, names: tuple[TopicName, ...]) -> dict[TopicId, TopicName]:
         """The granted topics by their ids, as they are before anything is deleted."""
@@ -64,10 +69,16 @@ class DeleteTopicsHandler:
         }
 
     async def _delete(
-        self, caller: Caller, authorized: Authorized[DeleteTopics], name: TopicName
+        self,
+        caller: Caller,
+        authorized: Authorized[DeleteTopics],
+        name: TopicName,
+        quota: Mutations,
     ) -> None:
-        if self._topics.find(name) is None:
+        live = self._topics.find(name)
+        if live is None:
             raise RequestError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic")
+        quota.take(len(live.topic.partitions))
         await self._auditor.changing(caller, authorized, (name,))
         topic = await self._topics.delete(name)
         await self._coordinator.forget_topics([topic.topic])

@@ -25,6 +25,7 @@ from appliance.broker.growth import Reader
 from appliance.broker.handlers.order import in_order_or_by_id
 from appliance.broker.judge import Judge
 from appliance.broker.partition import Partition
+from appliance.broker.quotas import Quotas
 from appliance.broker.redirect import NotLeader, endpoints_of
 from appliance.broker.topics import Topics
 from appliance.errors import ErrorCode, RequestError
@@ -62,12 +63,18 @@ class FetchHandler:
     request = Fetch
 
     def __init__(
-        self, topics: Topics, judge: Judge, sessions: FetchSessions, catalogue: Catalogue
+        self,
+        topics: Topics,
+        judge: Judge,
+        sessions: FetchSessions,
+        catalogue: Catalogue,
+        quotas: Quotas,
     ) -> None:
         self._topics = topics
         self._judge = judge
         self._sessions = sessions
         self._catalogue = catalogue
+        self._quotas = quotas
 
     def refuse(self, request: Fetch, code: ErrorCode) -> FetchResult:
         """Every partition refused; of a session's, which are not named here, the whole."""
@@ -79,19 +86,29 @@ class FetchHandler:
         """Reads, and waits up to `max_wait_ms` for `min_bytes`."""
         asked = authorized.asked
         incremental = _is_incremental(asked)
+        owed_ms, allowed_bytes = self._quotas.before_fetch(caller)
         try:
+            if owed_ms and not incremental:
+                self._sessions.close(caller.principal, asked.session_id)
+                return FetchResult((), throttle_time_ms=owed_ms)
             session = self._session(caller, asked)
         except RequestError as error:
             return FetchResult((), error.code)
-        topics = await self._answer(caller, authorized, session if incremental else None)
+        if owed_ms and session is not None:
+            return FetchResult((), session_id=session.number, throttle_time_ms=owed_ms)
+        topics, size_bytes = await self._answer(
+            caller, authorized, session if incremental else None, allowed_bytes
+        )
+        throttle_ms = self._quotas.fetched(caller, size_bytes) if size_bytes else 0
         hints = [part.leader for topic in topics for part in topic.partitions if part.leader]
         endpoints = endpoints_of(self._catalogue, caller.listener, hints) if hints else ()
         if session is None:
-            return FetchResult(topics, endpoints=endpoints)
+            return FetchResult(topics, throttle_time_ms=throttle_ms, endpoints=endpoints)
         return FetchResult(
             session.news(topics, everything=not incremental),
             ErrorCode.NONE,
             session.number,
+            throttle_ms,
             endpoints=endpoints,
         )
 
@@ -107,10 +124,16 @@ class FetchHandler:
         return self._sessions.open(owner, asked)
 
     async def _answer(
-        self, caller: Caller, authorized: Authorized[Fetch], session: FetchSession | None
-    ) -> tuple[FetchedTopic, ...]:
-        """One part for each that is asked for, here or in the session."""
+        self,
+        caller: Caller,
+        authorized: Authorized[Fetch],
+        session: FetchSession | None,
+        allowed_bytes: int,
+    ) -> tuple[tuple[FetchedTopic, ...], int]:
+        """One part for each that is asked for, here or in the session, and the bytes in all."""
         asked = authorized.asked
+        most_bytes = min(asked.max_bytes, allowed_bytes)
+        least_bytes = min(asked.min_bytes, most_bytes)
         wait_ms = min(max(asked.max_wait_ms, 0), MAX_FETCH_WAIT_MS)
         deadline = trio.current_time() + wait_ms / 1000
         topics = asked.topics if session is None else session.topics()
@@ -118,8 +141,8 @@ class FetchHandler:
             granted = (
                 authorized.request.topics if session is None else self._granted(authorized, topics)
             )
-            reading, results = await self._read(asked.max_bytes, granted)
-            missing_bytes = asked.min_bytes - reading.size_bytes
+            reading, results = await self._read(most_bytes, granted)
+            missing_bytes = least_bytes - reading.size_bytes
             answers_now = reading.failed or len(granted) < len(topics) or not reading.seen
             if missing_bytes <= 0 or answers_now or trio.current_time() >= deadline:
                 break
@@ -129,7 +152,8 @@ class FetchHandler:
         codes = authorized.refused_codes(ResourceKind.TOPIC)
         if session is not None:
             codes = {topic.name: ErrorCode.TOPIC_AUTHORIZATION_FAILED for topic in topics}
-        return in_order_or_by_id(topics, granted, codes, results, _refused)
+        told = in_order_or_by_id(topics, granted, codes, results, _refused)
+        return told, reading.size_bytes
 
     def _granted(
         self, authorized: Authorized[Fetch], topics: Sequence[FetchTopic]

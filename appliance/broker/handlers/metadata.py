@@ -16,6 +16,7 @@ from appliance.broker.catalogue import Catalogue
 from appliance.broker.forwarding import Forwarding
 from appliance.broker.operations import operations_on
 from appliance.broker.placement import Placement, TopicDefaults
+from appliance.broker.quotas import Quotas
 from appliance.broker.told import brokers_of, told_of
 from appliance.broker.topic_names import check_topic_name
 from appliance.broker.topics import Topics
@@ -57,6 +58,7 @@ class MetadataHandler:
         storage: NodeStorage,
         creation: AutoCreation,
         forwarding: Forwarding,
+        quotas: Quotas,
     ) -> None:
         self._topics = topics
         self._catalogue = catalogue
@@ -65,6 +67,7 @@ class MetadataHandler:
         self._cluster = str(storage.cluster)
         self._creation = creation
         self._forwarding = forwarding
+        self._quotas = quotas
 
     def refuse(self, request: Metadata, code: ErrorCode) -> MetadataResult:
         """No node and no topic is told of."""
@@ -117,6 +120,9 @@ class MetadataHandler:
                 await self._create(caller, authorized, name)
                 live = self._topics.find(name)
         except RequestError as error:
+            if error.code is ErrorCode.THROTTLING_QUOTA_EXCEEDED:
+                # Not yet there is what a client asks about again, whatever version it speaks.
+                return TopicMetadata(name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
             if error.code is not ErrorCode.TOPIC_ALREADY_EXISTS:
                 return TopicMetadata(name, error.code)
             live = self._topics.find(name)
@@ -164,5 +170,6 @@ class MetadataHandler:
         self._topics.judge_new(name, defaults.partition_count, ())
         factor = self._placement.default_replicas(defaults.replication_factor)
         replicas = self._placement.choose(defaults.partition_count, factor)
+        self._quotas.mutations(caller, strict=True).take(defaults.partition_count)
         await self._auditor.changing(caller, authorized, (name,), "created on first use")
         await self._topics.create(name, replicas, ())

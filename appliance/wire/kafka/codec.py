@@ -157,5 +157,7 @@ def _encode_api_versions(call: Call, response: ApiVersionsResult) -> list[Buffer
         error, table = ErrorCode.INVALID_REQUEST, ()
     compiled = _COMPILED[api_versions.API.key, version]
     supported, finalised = ((), ()) if error is not ErrorCode.NONE else api_versions.features()
-    told = ApiVersionsTable(error, table, 0, supported, FEATURES_EPOCH, finalised)
+    told = ApiVersionsTable(
+        error, table, response.throttle_time_ms, supported, FEATURES_EPOCH, finalised
+    )
     return _encode_message(compiled, call.correlation_id, told)

@@ -188,6 +188,19 @@ from appliance.wire.requests.policy import (
     ReplacePolicy,
     ReplacePolicyResult,
 )
+from appliance.wire.requests.quotas import (
+    AlterClientQuotas,
+    AlterClientQuotasResult,
+    AlteredQuotas,
+    DescribeClientQuotas,
+    DescribeClientQuotasResult,
+    DescribedQuotas,
+    QuotaChange,
+    QuotaComponent,
+    QuotaEntityPart,
+    QuotasToChange,
+    QuotaValue,
+)
 from appliance.wire.requests.settings import (
     AlterConfigs,
     AlterConfigsResult,
@@ -235,6 +248,7 @@ AnyRequest = Union[
     ListGroups, DescribeGroups, DeleteGroups, DescribeKeys, RewrapKeys, ShredTopic, SaslHandshake,
     SaslAuthenticate, DescribeUserScramCredentials, AlterUserScramCredentials, DescribeNodes,
     AddNode, RemoveNode, DrainNode, MovePartition, LeadPartition, DescribePolicy, ReplacePolicy,
+    DescribeClientQuotas, AlterClientQuotas,
 ]  # fmt: skip
 
 AnyResponse = Union[
@@ -249,6 +263,7 @@ AnyResponse = Union[
     DescribeKeysResult, RewrapKeysResult, ShredTopicResult, SaslHandshakeResult,
     SaslAuthenticateResult, DescribeUserScramCredentialsResult, AlterUserScramCredentialsResult,
     DescribeNodesResult, ClusterChanged, DescribePolicyResult, ReplacePolicyResult,
+    DescribeClientQuotasResult, AlterClientQuotasResult,
 ]  # fmt: skip
 
 __all__ = [
@@ -263,10 +278,13 @@ __all__ = [
     "AclResource",
     "ActiveProducer",
     "AddNode",
+    "AlterClientQuotas",
+    "AlterClientQuotasResult",
     "AlterConfigs",
     "AlterConfigsResult",
     "AlterUserScramCredentials",
     "AlterUserScramCredentialsResult",
+    "AlteredQuotas",
     "AlteredScramUser",
     "AlteredSettings",
     "AnyRequest",
@@ -307,6 +325,8 @@ __all__ = [
     "DeletedTopic",
     "DescribeAcls",
     "DescribeAclsResult",
+    "DescribeClientQuotas",
+    "DescribeClientQuotasResult",
     "DescribeCluster",
     "DescribeClusterResult",
     "DescribeConfigs",
@@ -331,6 +351,7 @@ __all__ = [
     "DescribeUserScramCredentialsResult",
     "DescribedGroup",
     "DescribedMember",
+    "DescribedQuotas",
     "DescribedSettings",
     "DrainNode",
     "ElectLeaders",
@@ -410,6 +431,11 @@ __all__ = [
     "Quorum",
     "QuorumReplica",
     "QuorumsOfTopic",
+    "QuotaChange",
+    "QuotaComponent",
+    "QuotaEntityPart",
+    "QuotaValue",
+    "QuotasToChange",
     "Refused",
     "RemoveNode",
     "ReplacePolicy",

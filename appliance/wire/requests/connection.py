@@ -18,6 +18,7 @@ class ApiVersionsResult(Response, frozen=True):
     """Answer to ApiVersions, and to `ApiVersions(understood=False)`."""
 
     error: ErrorCode = ErrorCode.NONE
+    throttle_time_ms: int = 0
 
 
 class Refused(Response, frozen=True):

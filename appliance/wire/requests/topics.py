@@ -85,6 +85,8 @@ class CreateTopics(Request, frozen=True):
     topics: tuple[NewTopic, ...]
     timeout_ms: int
     validate_only: bool = False
+    knows_throttling: bool = True
+    """Whether the client knows THROTTLING_QUOTA_EXCEEDED (KIP-599); another is held back only."""
 
 
 class CreatedTopic(Part, frozen=True):
@@ -112,6 +114,8 @@ class DeleteTopics(Request, frozen=True):
     names: tuple[TopicName, ...]
     timeout_ms: int
     topic_ids: tuple[TopicId, ...] = ()
+    knows_throttling: bool = True
+    """Whether the client knows THROTTLING_QUOTA_EXCEEDED (KIP-599); another is held back only."""
 
 
 class DeletedTopic(Part, frozen=True):
@@ -144,6 +148,8 @@ class CreatePartitions(Request, frozen=True):
     topics: tuple[MorePartitions, ...]
     timeout_ms: int
     validate_only: bool = False
+    knows_throttling: bool = True
+    """Whether the client knows THROTTLING_QUOTA_EXCEEDED (KIP-599); another is held back only."""
 
 
 class ExtendedTopic(Part, frozen=True):

@@ -100,6 +100,8 @@ SAMPLES: list[tuple[wire.Request, ErrorCode | None, set[tuple[ResourceKind, Erro
     (wire.DescribeQuorum(()), CLUSTER, set()),
     (wire.ElectLeaders(0, None, 1), CLUSTER, set()),
     (wire.UpdateFeatures(1, ()), CLUSTER, set()),
+    (wire.DescribeClientQuotas(()), CLUSTER, set()),
+    (wire.AlterClientQuotas(()), CLUSTER, set()),
     (wire.DescribeNodes(), CLUSTER, set()),
     (wire.AddNode(2, HIDDEN, 9293), CLUSTER, set()),
     (wire.RemoveNode(2), CLUSTER, set()),

@@ -8,6 +8,7 @@ from appliance.wire.kafka.codec import Call, encode
 from appliance.wire.requests import (
     Acl,
     AclFilter,
+    AlterClientQuotas,
     AlterConfigs,
     AlterUserScramCredentials,
     AskedSettings,
@@ -23,6 +24,7 @@ from appliance.wire.requests import (
     DeleteRecordsTopic,
     DeleteTopics,
     DescribeAcls,
+    DescribeClientQuotas,
     DescribeCluster,
     DescribeConfigs,
     DescribeGroups,
@@ -57,6 +59,10 @@ from appliance.wire.requests import (
     OffsetFetch,
     OffsetFetchGroup,
     OffsetForLeaderEpoch,
+    QuotaChange,
+    QuotaComponent,
+    QuotaEntityPart,
+    QuotasToChange,
     SaslAuthenticate,
     SaslHandshake,
     ScramDeletion,
@@ -82,6 +88,14 @@ ASKED = {
     42: DeleteGroups(("absent",)),
     17: SaslHandshake("PLAIN"),
     36: SaslAuthenticate(b""),
+    48: DescribeClientQuotas((QuotaComponent("user", 2),)),
+    49: AlterClientQuotas(
+        (
+            QuotasToChange(
+                (QuotaEntityPart("user", "a"),), (QuotaChange("producer_byte_rate", 9.0),)
+            ),
+        )
+    ),
     50: DescribeUserScramCredentials(None),
     51: AlterUserScramCredentials((ScramDeletion("absent", 1),), ()),
     19: CreateTopics((NewTopic("new"),), 1000, True),

@@ -34,7 +34,6 @@ NOT_SERVED = {
         46: "ListPartitionReassignments",
     },
     "offsets are deleted with their group or topic": {47: "OffsetDelete"},
-    "quotas of single clients come later": {48: "DescribeClientQuotas", 49: "AlterClientQuotas"},
     "KRaft between Kafka's own brokers and controllers; our nodes speak a protocol of their own": {
         52: "Vote",
         53: "BeginQuorumEpoch",

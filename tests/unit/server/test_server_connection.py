@@ -15,6 +15,7 @@ from appliance.limits import FRAME_GROWTH_FACTOR, MIB
 from appliance.server.budget import Budgets
 from appliance.server.connection import Connection, ConnectionLimits
 from appliance.server.dialects import NativeDialect
+from appliance.server.metering import Rest
 from appliance.server.tls import TLSStream
 from appliance.types import PartitionIndex, Principal, PrincipalKind, TopicName
 from appliance.wire.buffer import FrameBuffer
@@ -24,8 +25,10 @@ from appliance.wire.requests import (
     AnyResponse,
     Heartbeat,
     Metadata,
+    MetadataResult,
     Produce,
     ProducePartition,
+    ProduceResult,
     ProduceTopic,
     Refused,
     Response,
@@ -47,6 +50,8 @@ def size_of(request: AnyRequest) -> int:
 
 class Broker:
     """Answers Produce when the test says so, Metadata at once, Heartbeat when it may return."""
+
+    meter = None
 
     def __init__(self) -> None:
         self.seen: list[AnyRequest] = []
@@ -497,3 +502,113 @@ def test_time_limits_are_told_apart(play) -> None:
 
     for body in (idle, waiting_for_its_reply, slow, deaf):
         play(body, limits=limits)
+
+
+class Holding:
+    """Holds back the first request it is asked about, and lets every connection in."""
+
+    def __init__(self, throttle_ms: int) -> None:
+        self.throttle_ms = throttle_ms
+        self.charged: list[tuple[type, int, float]] = []
+
+    def account(self, caller: Caller) -> "Holding":
+        assert caller == CALLER
+        return self
+
+    def charge(self, request: AnyRequest, size_bytes: int, work_s: float) -> int:
+        self.charged.append((type(request), size_bytes, work_s))
+        throttle_ms, self.throttle_ms = self.throttle_ms, 0
+        return throttle_ms
+
+    def connection(self, address: str, origin: str) -> float:
+        return 0.0
+
+
+@pytest.mark.parametrize("acks", [-1, 0])
+def test_who_is_held_back_is_answered_and_not_read_for_so_long(play, acks: int) -> None:
+    broker = Broker()
+    broker.meter = Holding(300)
+
+    async def body(scene: Scene) -> None:
+        begun = trio.current_time()
+        request = produce(b"a", acks=acks)
+        await scene.client.ask(request, Metadata(None))
+        await scene.settle(lambda: len(scene.broker.seen) == 1)
+        if acks:
+            scene.broker.pending[0].resolve(ProduceResult(()))
+            number, answer = await scene.client.answer()
+            assert (number, answer.throttle_time_ms) == (1, 300)
+            assert trio.current_time() < begun + 0.3, "the answer does not wait"
+        assert len(scene.broker.seen) == 1
+        number, _ = await scene.client.answer()
+        assert number == 2
+        assert trio.current_time() >= begun + 0.3
+        assert broker.meter.charged[0][:2] == (Produce, size_of(request))
+        assert all(0 < work_s < 0.3 for *_, work_s in broker.meter.charged)
+
+    play(body, broker=broker)
+
+
+def test_a_connection_that_is_held_back_ends_with_the_node(play) -> None:
+    broker = Broker()
+    broker.meter = Holding(30_000)
+
+    async def body(scene: Scene) -> None:
+        await scene.client.ask(Metadata(None), Metadata(None))
+        assert (await scene.client.answer())[0] == 1
+        scene.connection.stop()
+        with trio.fail_after(5):
+            await scene.ended.wait()
+        assert len(scene.broker.seen) == 1
+
+    play(body, broker=broker)
+
+
+def test_a_reply_that_says_itself_how_long_holds_its_client_back(play) -> None:
+    class Throttling(Broker):
+        async def dispatch(self, caller: Caller, request: AnyRequest) -> Response:
+            self.seen.append(request)
+            return MetadataResult("", 1, (), (), throttle_time_ms=200)
+
+    broker = Throttling()
+    broker.meter = Holding(0)
+
+    async def body(scene: Scene) -> None:
+        begun = trio.current_time()
+        await scene.client.ask(Metadata(None), Metadata(None))
+        await scene.client.answers(2)
+        assert trio.current_time() >= begun + 0.2
+
+    play(body, broker=broker)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_work_is_the_time_on_the_loop_and_not_the_wait(fails: bool) -> None:
+    async def waits(event: trio.Event) -> int:
+        await event.wait()
+        if fails:
+            raise KeyError
+        return 7
+
+    async def later(event: trio.Event) -> None:
+        await trio.sleep(1)
+        event.set()
+
+    async def main() -> None:
+        event = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(later, event)
+            coroutine = waits(event)
+            rest = Rest(coroutine, coroutine.send(None))
+            if fails:
+                with pytest.raises(KeyError):
+                    await rest
+            else:
+                assert await rest == 7
+        assert 0 < rest.work_s < 0.5
+        coroutine = waits(trio.Event())
+        with trio.move_on_after(1) as scope:
+            await Rest(coroutine, coroutine.send(None))
+        assert scope.cancelled_caught
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -14,7 +14,7 @@ import trio.testing
 from appliance.authn.mtls import CertificatePrincipals
 from appliance.broker.caller import Caller
 from appliance.errors import AuthenticationFailed, ConfigurationError, ErrorCode, StorageError
-from appliance.limits import MAX_FRAME_READ_S, MAX_HANDSHAKE_S, MAX_IDLE_S
+from appliance.limits import MAX_FRAME_READ_S, MAX_HANDSHAKE_S, MAX_IDLE_S, MAX_THROTTLED_SOCKETS
 from appliance.server.admission import AdmissionLimits, origin_of
 from appliance.server.budget import Budgets
 from appliance.server.dialects import NativeDialect
@@ -30,6 +30,8 @@ ANSWER = Refused(ErrorCode.NONE, "")
 
 class Broker:
     """Answers everything, and remembers who came and who was turned away."""
+
+    meter = None
 
     def __init__(self) -> None:
         self.callers: list[Caller] = []
@@ -249,6 +251,63 @@ def test_handshakes_of_one_address_are_bounded_apart_from_connections(place, aut
         served.abandon()
 
     place(body, limits=AdmissionLimits(max_handshakes_per_address=2))
+
+
+def test_who_connects_too_fast_is_closed_when_the_wait_is_over(authority) -> None:
+    clock = trio.testing.MockClock()
+
+    class Early:
+        """Lets the first connection in, and has each later one wait for 20 s."""
+
+        waits = 0.0
+
+        def connection(self, address: str, origin: str) -> float:
+            assert address == origin == "127.0.0.1"
+            wait_s, self.waits = self.waits, 20.0
+            return wait_s
+
+        def account(self, _: Caller) -> "Early":
+            return self
+
+        def charge(self, *_: object) -> int:
+            return 0
+
+    async def play() -> None:
+        broker = Broker()
+        broker.meter = Early()
+        listener = Listener(
+            "native",
+            NativeDialect(),
+            broker,
+            CertificatePrincipals("memorystreamer.local", allow_nodes=False).principal,
+            contexts=ServerContexts(authority.server()),
+            budgets=Budgets(),
+        )
+        port = await listener.bind("127.0.0.1", 0)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(listener.serve)
+            served = await connect("127.0.0.1", port, client_context(authority.issue("alice")))
+            await ask(served)
+            early = [
+                await trio.open_tcp_stream("127.0.0.1", port)
+                for _ in range(MAX_THROTTLED_SOCKETS + 2)
+            ]
+            await settle(lambda: len(listener._throttled) == MAX_THROTTLED_SOCKETS)
+            for beyond in early[MAX_THROTTLED_SOCKETS:]:
+                assert await beyond.receive_some(1) == b""
+            clock.jump(19)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(listener._throttled) == MAX_THROTTLED_SOCKETS
+            clock.jump(2)
+            assert await early[0].receive_some(1) == b""
+            await settle(lambda: not listener._throttled)
+            await ask(served)
+            served.abandon()
+            for stream in early:
+                await stream.aclose()
+            nursery.cancel_scope.cancel()
+
+    trio.run(play, clock=clock)
 
 
 def test_stop_closes_the_port_and_ends_connections_on_purpose(authority) -> None:

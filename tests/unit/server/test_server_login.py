@@ -44,6 +44,8 @@ class Users:
 
 
 class Broker:
+    meter = None
+
     def __init__(self):
         self.callers, self.failures, self.asked = [], [], []
 

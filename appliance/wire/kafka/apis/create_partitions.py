@@ -37,7 +37,11 @@ class _Asked(Struct, frozen=True, gc=False):
     validate_only: bool
 
 
-def _request(asked: _Asked, _: int) -> CreatePartitions:
+_KNOWS_THROTTLING: Final = 3
+"""The version from which on the client knows THROTTLING_QUOTA_EXCEEDED (KIP-599)."""
+
+
+def _request(asked: _Asked, version: int) -> CreatePartitions:
     topics = tuple(
         MorePartitions(
             topic.name,
@@ -46,7 +50,9 @@ def _request(asked: _Asked, _: int) -> CreatePartitions:
         )
         for topic in asked.topics
     )
-    return CreatePartitions(topics, asked.timeout_ms, asked.validate_only)
+    return CreatePartitions(
+        topics, asked.timeout_ms, asked.validate_only, version >= _KNOWS_THROTTLING
+    )
 
 
 _REQUEST: Final = row(

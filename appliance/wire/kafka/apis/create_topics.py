@@ -11,11 +11,22 @@ Why each version exists:
 
 from typing import Final
 
-from appliance.wire.kafka.schema import Api, Array, Field, Scalar, row
+from msgspec.structs import replace
+
+from appliance.wire.kafka.schema import Api, Array, Field, Scalar, row, to_request
 from appliance.wire.requests import CreatedTopic, CreateTopics, CreateTopicsResult, NewTopic
 
 _FROM_TOPIC: Final = 1
 """Where a setting's value comes from: the topic's own configuration."""
+
+_KNOWS_THROTTLING: Final = 6
+
+
+def _request(asked: CreateTopics, version: int) -> CreateTopics:
+    if version >= _KNOWS_THROTTLING:
+        return asked
+    return replace(asked, knows_throttling=False)
+
 
 _NEW_TOPIC: Final = row(
     Field("name", Scalar.STRING),
@@ -78,4 +89,5 @@ API: Final = Api(
     flexible_from=5,
     request=_REQUEST,
     response=_RESPONSE,
+    to_request=to_request(_request),
 )

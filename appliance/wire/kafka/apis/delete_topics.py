@@ -34,7 +34,11 @@ class _Asked(Struct, frozen=True, gc=False):
     timeout_ms: int
 
 
-def _request(asked: _Asked, _: int) -> DeleteTopics:
+_KNOWS_THROTTLING: Final = 5
+"""The version from which on the client knows THROTTLING_QUOTA_EXCEEDED (KIP-599)."""
+
+
+def _request(asked: _Asked, version: int) -> DeleteTopics:
     named = tuple(topic.name for topic in asked.topics if topic.name is not None)
     ids = []
     for topic in asked.topics:
@@ -42,7 +46,9 @@ def _request(asked: _Asked, _: int) -> DeleteTopics:
             raise ProtocolViolation("a topic to delete is named either by name or by id")
         if topic.topic_id is not None:
             ids.append(topic.topic_id)
-    return DeleteTopics((*asked.names, *named), asked.timeout_ms, tuple(ids))
+    return DeleteTopics(
+        (*asked.names, *named), asked.timeout_ms, tuple(ids), version >= _KNOWS_THROTTLING
+    )
 
 
 _REQUEST: Final = row(

@@ -5,6 +5,7 @@ from typing import Final
 
 from appliance.invariant import invariant
 from appliance.wire.kafka.apis import (
+    alter_client_quotas,
     alter_configs,
     alter_user_scram_credentials,
     api_versions,
@@ -16,6 +17,7 @@ from appliance.wire.kafka.apis import (
     delete_records,
     delete_topics,
     describe_acls,
+    describe_client_quotas,
     describe_cluster,
     describe_configs,
     describe_groups,
@@ -78,6 +80,8 @@ APIS: Final[tuple[Api, ...]] = (
     delete_groups.API,
     elect_leaders.API,
     incremental_alter_configs.API,
+    describe_client_quotas.API,
+    alter_client_quotas.API,
     describe_user_scram_credentials.API,
     alter_user_scram_credentials.API,
     describe_quorum.API,
