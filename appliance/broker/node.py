@@ -75,6 +75,10 @@ from appliance.broker.handlers.peer import (
     GreetHandler,
 )
 from appliance.broker.handlers.produce import ProduceHandler
+from appliance.broker.handlers.reassignments import (
+    AlterPartitionReassignmentsHandler,
+    ListPartitionReassignmentsHandler,
+)
 from appliance.broker.handlers.replace_policy import ReplacePolicyHandler
 from appliance.broker.handlers.rewrap_keys import RewrapKeysHandler
 from appliance.broker.handlers.scram_credentials import (
@@ -494,6 +498,8 @@ class BrokerNode:
         dispatcher.register(DescribeQuorumHandler(catalogue, placement))
         dispatcher.register(ElectLeadersHandler(topics, placement))
         dispatcher.register(UpdateFeaturesHandler())
+        dispatcher.register(AlterPartitionReassignmentsHandler(catalogue, placement, auditor))
+        dispatcher.register(ListPartitionReassignmentsHandler(catalogue))
         dispatcher.register(DescribeClientQuotasHandler(catalogue))
         dispatcher.register(AlterClientQuotasHandler(catalogue, auditor))
         dispatcher.register(SaslHandshakeHandler())

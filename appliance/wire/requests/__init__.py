@@ -201,6 +201,18 @@ from appliance.wire.requests.quotas import (
     QuotasToChange,
     QuotaValue,
 )
+from appliance.wire.requests.reassignments import (
+    AlterPartitionReassignments,
+    AlterPartitionReassignmentsResult,
+    ListPartitionReassignments,
+    ListPartitionReassignmentsResult,
+    OngoingReassignment,
+    OngoingReassignments,
+    PartitionToBeMoved,
+    ReassignedPartition,
+    ReassignedTopic,
+    TopicToBeMoved,
+)
 from appliance.wire.requests.settings import (
     AlterConfigs,
     AlterConfigsResult,
@@ -249,6 +261,7 @@ AnyRequest = Union[
     SaslAuthenticate, DescribeUserScramCredentials, AlterUserScramCredentials, DescribeNodes,
     AddNode, RemoveNode, DrainNode, MovePartition, LeadPartition, DescribePolicy, ReplacePolicy,
     DescribeClientQuotas, AlterClientQuotas,
+    AlterPartitionReassignments, ListPartitionReassignments,
 ]  # fmt: skip
 
 AnyResponse = Union[
@@ -264,6 +277,7 @@ AnyResponse = Union[
     SaslAuthenticateResult, DescribeUserScramCredentialsResult, AlterUserScramCredentialsResult,
     DescribeNodesResult, ClusterChanged, DescribePolicyResult, ReplacePolicyResult,
     DescribeClientQuotasResult, AlterClientQuotasResult,
+    AlterPartitionReassignmentsResult, ListPartitionReassignmentsResult,
 ]  # fmt: skip
 
 __all__ = [
@@ -282,6 +296,8 @@ __all__ = [
     "AlterClientQuotasResult",
     "AlterConfigs",
     "AlterConfigsResult",
+    "AlterPartitionReassignments",
+    "AlterPartitionReassignmentsResult",
     "AlterUserScramCredentials",
     "AlterUserScramCredentialsResult",
     "AlteredQuotas",
@@ -397,6 +413,8 @@ __all__ = [
     "ListOffsetsPartition",
     "ListOffsetsResult",
     "ListOffsetsTopic",
+    "ListPartitionReassignments",
+    "ListPartitionReassignmentsResult",
     "ListedGroup",
     "ListedOffset",
     "ListedOffsetsTopic",
@@ -417,9 +435,12 @@ __all__ = [
     "OffsetFetchResult",
     "OffsetForLeaderEpoch",
     "OffsetForLeaderEpochResult",
+    "OngoingReassignment",
+    "OngoingReassignments",
     "Part",
     "PartitionMetadata",
     "PartitionSize",
+    "PartitionToBeMoved",
     "Produce",
     "ProducePartition",
     "ProduceResult",
@@ -436,6 +457,8 @@ __all__ = [
     "QuotaEntityPart",
     "QuotaValue",
     "QuotasToChange",
+    "ReassignedPartition",
+    "ReassignedTopic",
     "Refused",
     "RemoveNode",
     "ReplacePolicy",
@@ -467,6 +490,7 @@ __all__ = [
     "SyncGroup",
     "SyncGroupResult",
     "TopicMetadata",
+    "TopicToBeMoved",
     "UpdateFeatures",
     "UpdateFeaturesResult",
     "UpdatedFeature",

@@ -10,6 +10,7 @@ from appliance.wire.requests import (
     AclFilter,
     AlterClientQuotas,
     AlterConfigs,
+    AlterPartitionReassignments,
     AlterUserScramCredentials,
     AskedSettings,
     CommitPartition,
@@ -51,6 +52,7 @@ from appliance.wire.requests import (
     ListOffsets,
     ListOffsetsPartition,
     ListOffsetsTopic,
+    ListPartitionReassignments,
     Metadata,
     MorePartitions,
     NamedPartitions,
@@ -63,6 +65,8 @@ from appliance.wire.requests import (
     QuotaComponent,
     QuotaEntityPart,
     QuotasToChange,
+    ReassignedPartition,
+    ReassignedTopic,
     SaslAuthenticate,
     SaslHandshake,
     ScramDeletion,
@@ -88,6 +92,10 @@ ASKED = {
     42: DeleteGroups(("absent",)),
     17: SaslHandshake("PLAIN"),
     36: SaslAuthenticate(b""),
+    45: AlterPartitionReassignments(
+        1000, (ReassignedTopic("orders", (ReassignedPartition(0, (1,)),)),)
+    ),
+    46: ListPartitionReassignments(1000, None),
     48: DescribeClientQuotas((QuotaComponent("user", 2),)),
     49: AlterClientQuotas(
         (

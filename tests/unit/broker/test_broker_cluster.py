@@ -3,10 +3,12 @@
 import trio
 
 from appliance.broker.foundation import CATALOGUE_LOG
+from appliance.coordination.cluster_commands import NEWEST_LEVEL
 from appliance.errors import ErrorCode
 from appliance.raft.ready import Role
 from appliance.wire.requests import (
     AddNode,
+    AlterPartitionReassignments,
     CreateTopics,
     DeleteRecords,
     DeleteRecordsPartition,
@@ -14,9 +16,12 @@ from appliance.wire.requests import (
     DescribeNodes,
     DrainNode,
     LeadPartition,
+    ListPartitionReassignments,
     Metadata,
     MovePartition,
     NewTopic,
+    ReassignedPartition,
+    ReassignedTopic,
     RemoveNode,
 )
 from tests.unit.broker.three_nodes import Cluster
@@ -199,6 +204,70 @@ def test_a_partition_moves_to_another_node_while_it_is_written(play):
     play(body)
 
 
+def test_kafkas_tools_move_a_partition_see_it_move_and_call_it_off(play):
+    def move(*replicas, factor=True, topic="orders", index=0):
+        nodes = replicas if replicas != (None,) else None
+        part = ReassignedPartition(index, nodes)
+        return AlterPartitionReassignments(1000, (ReassignedTopic(topic, (part,)),), factor)
+
+    async def asked(cluster, request):
+        result = await cluster.ask(2, request, listener="kafka")
+        assert result.error is ErrorCode.NONE
+        return result.topics[0].partitions[0].error
+
+    async def ongoing(cluster):
+        result = await cluster.ask(3, ListPartitionReassignments(1000, None), listener="kafka")
+        return [(t.name, p) for t in result.topics for p in t.partitions]
+
+    async def body(cluster):
+        await cluster.create(replication=1)
+        group = cluster.group()
+        (holder,) = cluster.members[1].node.policies.state.membership.assignment(group).replicas
+        others = tuple(n for n in (1, 2, 3) if n != holder)
+        await cluster.produce_surely(b"one")
+        codes = ErrorCode
+        assert await asked(cluster, move(None)) is codes.NO_REASSIGNMENT_IN_PROGRESS
+        assert await asked(cluster, move()) is codes.INVALID_REPLICA_ASSIGNMENT
+        assert await asked(cluster, move(1, 1)) is codes.INVALID_REPLICA_ASSIGNMENT
+        assert await asked(cluster, move(9)) is codes.INVALID_REPLICA_ASSIGNMENT
+        assert await asked(cluster, move(*others, factor=False)) is codes.INVALID_REPLICATION_FACTOR
+        unknown = codes.UNKNOWN_TOPIC_OR_PARTITION
+        assert await asked(cluster, move(1, topic="absent")) is unknown
+        assert await asked(cluster, move(1, index=7)) is unknown
+        assert await ongoing(cluster) == []
+
+        leader = cluster.leader(CATALOGUE_LOG)
+        lost = next(n for n in others if n != leader)
+        cluster.isolate(lost)  # It cannot learn, so the move stays under way.
+        result = await cluster.ask(holder, move(*others), listener="kafka")
+        assert result.topics[0].partitions[0].error is codes.NONE
+        listed = await cluster.ask(holder, ListPartitionReassignments(1000, None), listener="kafka")
+        ((name, part),) = [(t.name, p) for t in listed.topics for p in t.partitions]
+        assert (name, part.adding, part.removing) == ("orders", others, (holder,))
+        assert part.replicas == (*others, holder)
+        result = await cluster.ask(holder, move(None), listener="kafka")
+        assert result.topics[0].partitions[0].error is codes.NONE
+        listed = await cluster.ask(holder, ListPartitionReassignments(1000, None), listener="kafka")
+        assert listed.topics == ()
+        cluster.cut = []
+
+        state = cluster.members[holder].node.policies.state
+        await cluster.until(
+            lambda: state.membership.assignment(group).target is None, "the move is called off"
+        )
+        assert state.membership.assignment(group).replicas == (holder,)
+        assert await asked(cluster, move(*others)) is codes.NONE
+        await cluster.until(
+            lambda: state.membership.assignment(group).replicas == others, "the partition has moved"
+        )
+        await cluster.until(
+            lambda: not any(True for _ in state.membership.assignment(group).target or ()), "done"
+        )
+        assert await ongoing(cluster) == []
+
+    play(body)
+
+
 def test_a_new_member_begins_behind_what_was_deleted_before_it_came(play):
     async def body(cluster):
         await cluster.create(replication=1)
@@ -259,7 +328,7 @@ def test_two_versions_in_one_cluster_keep_to_what_both_know(world, run):
             await cluster.start(1)
             await cluster.members[1].joined.wait()
             membership = cluster.members[1].node.policies.state.membership
-            assert membership.level == 2
+            assert membership.level == NEWEST_LEVEL
             await cluster.start(2, newest_level=1)
             await cluster.ask(1, AddNode(2, "n2", 9293))
             await trio.sleep(5)

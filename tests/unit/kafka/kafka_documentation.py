@@ -29,10 +29,6 @@ NOT_SERVED = {
         40: "ExpireDelegationToken",
         41: "DescribeDelegationToken",
     },
-    "replicas are moved by requests of the native protocol": {
-        45: "AlterPartitionReassignments",
-        46: "ListPartitionReassignments",
-    },
     "offsets are deleted with their group or topic": {47: "OffsetDelete"},
     "KRaft between Kafka's own brokers and controllers; our nodes speak a protocol of their own": {
         52: "Vote",

@@ -21,6 +21,8 @@ PARAMETERS = pytest.mark.parametrize(("api", "version", "side"), EVERY_SIDE, ids
 # What kio, after Kafka, calls what we name otherwise.
 OTHER_NAMES = {
     "acls": {"creations", "matching_acls"},
+    "adding": {"adding_replicas"},
+    "allow_factor_change": {"allow_replication_factor_change"},
     "apis": {"api_keys"},
     "asked": {"topics"},
     "assignment": {"member_assignment"},
@@ -98,6 +100,7 @@ OTHER_NAMES = {
     "principal": {"principal_filter"},
     "producers": {"active_producers"},
     "protocol": {"protocol_data"},
+    "removing": {"removing_replicas"},
     "replicas": {"replica_nodes"},
     "resources": {"responses", "results"},
     "results": {"filter_results"},
