@@ -107,6 +107,17 @@ class RequestError(ApplianceError):
         self.code = code
 
 
+class Shredded(RequestError):
+    """Records are asked for that went with their key.
+
+    Kafka's clients are told that the offset is out of range, and our own that nobody has them.
+    """
+
+    def __init__(self, message: str) -> None:
+        """Holds a message for the one who sent the request."""
+        super().__init__(ErrorCode.OFFSET_OUT_OF_RANGE, message)
+
+
 class ProtocolViolation(ApplianceError):
     """Bytes that break the protocol or a limit: the connection is closed, nothing was done."""
 

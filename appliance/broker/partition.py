@@ -17,7 +17,7 @@ from appliance.broker.producers import Producer, ProducerTable
 from appliance.broker.replica import Replica
 from appliance.broker.retention import new_start
 from appliance.broker.topic_settings import TopicSettings
-from appliance.errors import ErrorCode, KeyProviderError, RequestError, StorageError
+from appliance.errors import ErrorCode, KeyProviderError, RequestError, Shredded, StorageError
 from appliance.limits import MAX_DECOMPRESSED_BYTES
 from appliance.ports import Slice
 from appliance.types import Entry, EntryHeader, EntryKind, Index, Offset, Term, TimestampMs
@@ -173,11 +173,13 @@ class Partition:
     async def read(self, offset: Offset, max_bytes: int) -> Slice:
         """Whole committed batches from the one that holds `offset` on; at least one, if any.
 
-        Raises RequestError: OFFSET_OUT_OF_RANGE below the start or above the end,
+        Raises Shredded; RequestError: OFFSET_OUT_OF_RANGE below the start or above the end,
         KAFKA_STORAGE_ERROR when the log cannot be read.
         """
         self._check_usable()
         log = self._replica.log
+        if offset < self._shredded_below:
+            raise Shredded(f"records below offset {self._shredded_below} were shredded")
         if not self.start_offset <= offset <= log.end_offset:
             raise RequestError(
                 ErrorCode.OFFSET_OUT_OF_RANGE,

@@ -10,7 +10,7 @@
 from collections.abc import Collection
 
 from appliance.client.replies import refuse_error
-from appliance.errors import ProtocolViolation, RequestError
+from appliance.errors import ProtocolViolation, RequestError, Shredded
 from appliance.limits import MAX_DECOMPRESSED_BYTES
 from appliance.types import Offset, PartitionIndex, TopicName
 from appliance.wire.kafka.batch import split
@@ -23,8 +23,8 @@ def pair(
 ) -> list[tuple[PartitionIndex, FetchedPartition]]:
     """The partitions that came, by index.
 
-    Raises RequestError with the first error in the reply, ProtocolViolation if something came
-    that was not asked for.
+    Raises Shredded or RequestError with the first error in the reply, ProtocolViolation if
+    something came that was not asked for.
     """
     refuse_error(result.error, str(topic), None)
     found: dict[PartitionIndex, FetchedPartition] = {}
@@ -34,6 +34,8 @@ def pair(
         for fetched in part.partitions:
             if fetched.index not in asked or fetched.index in found:
                 raise ProtocolViolation(f"{topic}/{fetched.index} was not asked for")
+            if fetched.shredded:
+                raise Shredded(f"{topic}/{fetched.index}: the records were shredded, for good")
             refuse_error(fetched.error, f"{topic}/{fetched.index}", None)
             found[fetched.index] = fetched
     return list(found.items())

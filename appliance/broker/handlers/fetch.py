@@ -28,7 +28,7 @@ from appliance.broker.partition import Partition
 from appliance.broker.quotas import Quotas
 from appliance.broker.redirect import NotLeader, endpoints_of
 from appliance.broker.topics import Topics
-from appliance.errors import ErrorCode, RequestError
+from appliance.errors import ErrorCode, RequestError, Shredded
 from appliance.limits import MAX_FETCH_BYTES, MAX_FETCH_WAIT_MS
 from appliance.ports import Slice
 from appliance.types import Offset, TopicName
@@ -185,7 +185,10 @@ class FetchHandler:
                 except RequestError as error:
                     reading.failed = True
                     leader = error.hint if isinstance(error, NotLeader) else None
-                    parts.append(FetchedPartition(part.index, error.code, leader=leader))
+                    shredded = isinstance(error, Shredded)
+                    parts.append(
+                        FetchedPartition(part.index, error.code, leader=leader, shredded=shredded)
+                    )
             results.append(FetchedTopic(_told_name(topic), tuple(parts), topic.topic_id))
         return reading, results
 

@@ -131,7 +131,11 @@ class AbortedTransaction(Part, frozen=True):
 
 
 class FetchedPartition(Part, frozen=True):
-    """Whole batches from the first that holds the asked offset; contiguous, in the stored form."""
+    """Whole batches from the first that holds the asked offset; contiguous, in the stored form.
+
+    `shredded` says why an offset is out of range: its records went with their key. Kafka's protocol
+    has no word for it.
+    """
 
     index: PartitionIndex
     error: ErrorCode = ErrorCode.NONE
@@ -143,6 +147,7 @@ class FetchedPartition(Part, frozen=True):
     preferred_read_replica: int = -1
     diverging: EpochEnd | None = None
     leader: CurrentLeader | None = None
+    shredded: bool = False
 
 
 class FetchedTopic(Part, frozen=True):

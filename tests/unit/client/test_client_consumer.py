@@ -1,5 +1,6 @@
 """A consumer gives every record once and in order, and believes no broker."""
 
+import msgspec
 import pytest
 import trio
 
@@ -9,8 +10,9 @@ from appliance.client.lane import Pace
 from appliance.client.patience import Patience
 from appliance.client.publisher import PublisherSettings, open_publisher
 from appliance.client.session import open_session
-from appliance.errors import ErrorCode, ProtocolViolation, RequestError
+from appliance.errors import ErrorCode, ProtocolViolation, RequestError, Shredded
 from appliance.types import Offset, PartitionIndex, TopicName
+from appliance.wire.kafka import codec as kafka
 from appliance.wire.kafka.records import Record, encode_batch
 from appliance.wire.native import codec
 from appliance.wire.native.codec import NativeCall
@@ -126,6 +128,24 @@ def test_an_offset_out_of_range_is_final(broker) -> None:
         assert caught.value.code is ErrorCode.OFFSET_OUT_OF_RANGE
 
     run(broker, action)
+
+
+def test_shredded_records_are_called_so_in_our_own_dialect_alone(broker) -> None:
+    told = FetchedPartition(PartitionIndex(0), ErrorCode.OFFSET_OUT_OF_RANGE, shredded=True)
+    untold = msgspec.structs.replace(told, shredded=False)
+
+    async def action(session) -> None:
+        await fill(session, 5)
+        broker.override = _answering(FetchResult((_topic(told),)))
+        with pytest.raises(Shredded, match="shredded, for good") as caught:
+            await read(session, Edge.EARLIEST)
+        assert caught.value.code is ErrorCode.OFFSET_OUT_OF_RANGE
+
+    run(broker, action)
+    for version in range(4, 19):
+        call = kafka.Call(1, version, 7, None, Fetch(0, 1, 1, 0, ()))
+        answers = [kafka.encode(call, FetchResult((_topic(part),))) for part in (told, untold)]
+        assert b"".join(answers[0]) == b"".join(answers[1])
 
 
 def batch(base: int, count: int = 2, spoil: bool = False) -> memoryview:
