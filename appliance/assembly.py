@@ -28,6 +28,7 @@ from appliance.authz.gate import Gate
 from appliance.broker.dispatch import Dispatcher
 from appliance.broker.node import BrokerNode, BrokerSettings
 from appliance.broker.passwords import KeptPasswords
+from appliance.broker.telemetry import Subscription
 from appliance.config import Endpoint, NodeConfig, VaultKeys
 from appliance.coordination.commands import Endpoint as Advertised
 from appliance.errors import ApplianceError, ConfigurationError, KeyProviderError, KeysUnavailable
@@ -36,6 +37,7 @@ from appliance.keys.lease import LeasedKeys, Report, Standing
 from appliance.keys.waiting import await_serving
 from appliance.limits import DECOY_SECRET_BYTES, MAX_POLICY_BYTES, THREAD_SWITCH_S
 from appliance.logins import open_logins
+from appliance.observe.clients import ClientLog
 from appliance.observe.system import SystemClock, SystemEntropy, keep_freed_memory
 from appliance.ports import KeyHealth, KeyProvider
 from appliance.server.budget import Budgets, PeerShare
@@ -540,6 +542,8 @@ def _broker_settings(config: NodeConfig) -> BrokerSettings:
         default_replication=config.topics.default_replication,
         first_policy=_first_policy(policy) if policy is not None and policy.exists() else None,
         joins=config.bootstrap.join,
+        subscription=Subscription(config.telemetry.metrics, config.telemetry.interval_s),
+        client_reports=ClientLog(),
     )
 
 

@@ -283,6 +283,19 @@ class TopicSettings(Section, frozen=True):
     """As many as there are nodes, up to 3, unless it is given."""
 
 
+class TelemetrySettings(Section, frozen=True):
+    """`[telemetry]`: which metrics clients are asked for (KIP-714); none, unless it is said."""
+
+    metrics: Annotated[
+        tuple[Annotated[str, Meta(max_length=128, pattern=r"^[a-z0-9._]*$")], ...],
+        Meta(max_length=limits.MAX_SUBSCRIBED_METRICS),
+    ] = ()
+    """Names, or how they begin; an empty one asks for all."""
+    interval_s: Annotated[
+        int, Meta(ge=limits.MIN_PUSH_INTERVAL_S, le=limits.MAX_PUSH_INTERVAL_S)
+    ] = limits.DEFAULT_PUSH_INTERVAL_S
+
+
 class BootstrapSettings(Section, frozen=True):
     """`[bootstrap]`: how this node came to its cluster; read when its directory is made.
 
@@ -310,6 +323,7 @@ class NodeConfig(Section, frozen=True):
     keys: KeySettings
     bootstrap: BootstrapSettings
     topics: TopicSettings = TopicSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     def __post_init__(self) -> None:
         """Checks the relations between tables."""

@@ -134,6 +134,22 @@ MAX_REQUEST_THROTTLE_S = 1
 MAX_THROTTLED_SOCKETS = 256
 """Refused for their rate and closed later, so that who is refused does not come back at once."""
 
+# What clients tell of themselves (KIP-714).
+MAX_TELEMETRY_INSTANCES = 10_000
+"""Remembered at once; who was heard of least lately is forgotten."""
+DEFAULT_PUSH_INTERVAL_S = 300
+"""Kafka's default."""
+MIN_PUSH_INTERVAL_S = 10
+MAX_PUSH_INTERVAL_S = 3_600
+MAX_PUSHED_BYTES = MIB
+"""Packed (Kafka's telemetry.max.bytes)."""
+MAX_UNPACKED_PUSH_BYTES = 4 * MIB
+MAX_PUSHED_METRICS = 2_000
+MAX_PUSHES_READ_AT_ONCE = 2
+MAX_LOGGED_CLIENT_METRICS = 50
+"""Of one report."""
+MAX_SUBSCRIBED_METRICS = 100
+
 # Messages.
 MAX_STRING_BYTES = 32_767
 MAX_MESSAGE_ELEMENTS = 1 << 17

@@ -28,6 +28,7 @@ from appliance.types import TopicName
 from appliance.wire.kafka import codec as kafka
 from appliance.wire.kafka.batch import HEADER_BYTES, read_header, split
 from appliance.wire.kafka.checksum import crc32c
+from appliance.wire.kafka.client_metrics import read_client_metrics
 from appliance.wire.kafka.compression import Codec
 from appliance.wire.kafka.records import Record, decode_batch, encode_batch
 from appliance.wire.native import codec as native
@@ -100,6 +101,15 @@ def _batches(data: bytes) -> None:
         return
     if b"".join(parts) != data:
         raise Broken("bytes were lost between batches")
+
+
+def _client_metrics(data: bytes) -> None:
+    try:
+        found = read_client_metrics(memoryview(data))
+    except RequestError:
+        return
+    if len(found) > len(data):
+        raise Broken("more metrics than bytes")
 
 
 def _native_response(data: bytes) -> None:
@@ -229,6 +239,12 @@ HARNESSES: Final = (
         "a frame is refused, or survives its own encoding",
         (_response_seed(),),
         _native_response,
+    ),
+    Harness(
+        "client-metrics",
+        "no more metrics than bytes, or a refusal",
+        (b"\x0a\x12\x12\x10\x12\x0e\x0a\x01a*\x09\x0a\x09!" + bytes(8),),
+        _client_metrics,
     ),
     Harness("certificate", "a user it names, or nobody", _files("certificate"), _certificate),
     Harness(

@@ -52,6 +52,7 @@ from appliance.wire.requests import (
     ElectLeaders,
     Fetch,
     FindCoordinator,
+    GetTelemetrySubscriptions,
     Heartbeat,
     IncrementalAlterConfigs,
     InitProducerId,
@@ -67,6 +68,7 @@ from appliance.wire.requests import (
     OffsetFetch,
     OffsetForLeaderEpoch,
     Produce,
+    PushTelemetry,
     RemoveNode,
     ReplacePolicy,
     Request,
@@ -235,6 +237,11 @@ def _the_policy(action: Action) -> Requirement:
 
 def _before_all_else() -> CatalogueEntry:
     """A row for a message of a login, which whoever is connected may send."""
+    return CatalogueEntry(EntryKind.OPEN, ErrorCode.CLUSTER_AUTHORIZATION_FAILED, ErrorCode.NONE)
+
+
+def _of_itself() -> CatalogueEntry:
+    """A row for what a client tells of itself; that it is authenticated is enough, as in Kafka."""
     return CatalogueEntry(EntryKind.OPEN, ErrorCode.CLUSTER_AUTHORIZATION_FAILED, ErrorCode.NONE)
 
 
@@ -442,6 +449,8 @@ CATALOGUE: Final[Mapping[type[Request], CatalogueEntry]] = MappingProxyType({
     DescribeQuorum: _on_cluster(Action.DESCRIBE),
     ElectLeaders: _on_cluster(Action.ALTER),
     UpdateFeatures: _on_cluster(Action.ALTER),
+    GetTelemetrySubscriptions: _of_itself(),
+    PushTelemetry: _of_itself(),
     DescribeClientQuotas: _on_cluster(Action.DESCRIBE_CONFIGS),
     AlterPartitionReassignments: _on_cluster(Action.ALTER),
     ListPartitionReassignments: _on_cluster(Action.DESCRIBE),

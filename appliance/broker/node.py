@@ -87,6 +87,10 @@ from appliance.broker.handlers.scram_credentials import (
 )
 from appliance.broker.handlers.shred_topic import ShredTopicHandler
 from appliance.broker.handlers.sync_group import SyncGroupHandler
+from appliance.broker.handlers.telemetry import (
+    GetTelemetrySubscriptionsHandler,
+    PushTelemetryHandler,
+)
 from appliance.broker.handlers.update_features import UpdateFeaturesHandler
 from appliance.broker.housekeeping import Housekeeper
 from appliance.broker.key_domains import TopicDomains
@@ -99,12 +103,13 @@ from appliance.broker.quotas import Quotas
 from appliance.broker.rendezvous import remembered
 from appliance.broker.shredding import NO_SIGNER, Shredder
 from appliance.broker.steward import Steward
+from appliance.broker.telemetry import ClientTelemetry, Subscription
 from appliance.broker.topics import Topics
 from appliance.coordination.cluster_commands import FIRST_LEVEL, NEWEST_LEVEL
 from appliance.coordination.commands import Endpoint
 from appliance.coordination.key_commands import TopicShredded
 from appliance.errors import ConfigurationError, RequestError, StorageError
-from appliance.ports import AuditSink, Clock, Entropy, NodeStorage, Signer
+from appliance.ports import AuditSink, Clock, Entropy, NodeStorage, Signer, TelemetrySink
 from appliance.raft.configuration import Configuration
 from appliance.raft.ready import Shrunk
 from appliance.types import KeyDomainId, PartitionId, TopicId
@@ -138,6 +143,9 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     newest_level: int = NEWEST_LEVEL
     """The feature level that this node says it knows; lower in tests of mixed clusters."""
     first_join_delay_ms: int = FIRST_JOIN_DELAY_MS
+    subscription: Subscription = Subscription()
+    client_reports: TelemetrySink | None = None
+    """Where clients' own metrics go; without it none are asked for."""
 
     @property
     def listens(self) -> bool:
@@ -498,6 +506,7 @@ class BrokerNode:
         dispatcher.register(DescribeQuorumHandler(catalogue, placement))
         dispatcher.register(ElectLeadersHandler(topics, placement))
         dispatcher.register(UpdateFeaturesHandler())
+        self._register_telemetry(dispatcher)
         dispatcher.register(AlterPartitionReassignmentsHandler(catalogue, placement, auditor))
         dispatcher.register(ListPartitionReassignmentsHandler(catalogue))
         dispatcher.register(DescribeClientQuotasHandler(catalogue))
@@ -510,6 +519,14 @@ class BrokerNode:
         dispatcher.register(DescribeAclsHandler(policy))
         dispatcher.register(CreateAclsHandler(policy))
         dispatcher.register(DeleteAclsHandler(policy))
+
+    def _register_telemetry(self, dispatcher: Dispatcher) -> None:
+        foundation, settings = self._foundation, self._settings
+        telemetry = ClientTelemetry(
+            settings.subscription, foundation.clock, foundation.new_id, settings.client_reports
+        )
+        dispatcher.register(GetTelemetrySubscriptionsHandler(telemetry))
+        dispatcher.register(PushTelemetryHandler(telemetry))
 
     def _register_keys(self, dispatcher: Dispatcher, auditor: Auditor) -> None:
         storage, topics = self._foundation.storage, self._topics

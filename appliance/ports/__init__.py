@@ -37,10 +37,15 @@ from appliance.ports.system import (
     Clock,
     Entropy,
 )
+from appliance.ports.telemetry import (
+    ClientReport,
+    TelemetrySink,
+)
 
 __all__ = [
     "BEGINNING_OF_LOGS",
     "AuditSink",
+    "ClientReport",
     "Clock",
     "DataKey",
     "DomainStatus",
@@ -60,6 +65,7 @@ __all__ = [
     "SegmentInfo",
     "Signer",
     "Slice",
+    "TelemetrySink",
     "TopicResolver",
     "WrapAt",
     "WrapCount",

@@ -231,6 +231,12 @@ from appliance.wire.requests.settings import (
     SettingsToReplace,
     SettingSynonym,
 )
+from appliance.wire.requests.telemetry import (
+    GetTelemetrySubscriptions,
+    GetTelemetrySubscriptionsResult,
+    PushTelemetry,
+    PushTelemetryResult,
+)
 from appliance.wire.requests.topics import (
     OPERATIONS_NOT_ASKED,
     Broker,
@@ -262,6 +268,7 @@ AnyRequest = Union[
     AddNode, RemoveNode, DrainNode, MovePartition, LeadPartition, DescribePolicy, ReplacePolicy,
     DescribeClientQuotas, AlterClientQuotas,
     AlterPartitionReassignments, ListPartitionReassignments,
+    GetTelemetrySubscriptions, PushTelemetry,
 ]  # fmt: skip
 
 AnyResponse = Union[
@@ -278,6 +285,7 @@ AnyResponse = Union[
     DescribeNodesResult, ClusterChanged, DescribePolicyResult, ReplacePolicyResult,
     DescribeClientQuotasResult, AlterClientQuotasResult,
     AlterPartitionReassignmentsResult, ListPartitionReassignmentsResult,
+    GetTelemetrySubscriptionsResult, PushTelemetryResult,
 ]  # fmt: skip
 
 __all__ = [
@@ -392,6 +400,8 @@ __all__ = [
     "FindCoordinator",
     "FindCoordinatorResult",
     "ForgottenTopic",
+    "GetTelemetrySubscriptions",
+    "GetTelemetrySubscriptionsResult",
     "GroupProtocol",
     "GroupStatus",
     "Heartbeat",
@@ -449,6 +459,8 @@ __all__ = [
     "ProducedTopic",
     "ProducersOfPartition",
     "ProducersOfTopic",
+    "PushTelemetry",
+    "PushTelemetryResult",
     "Quorum",
     "QuorumReplica",
     "QuorumsOfTopic",

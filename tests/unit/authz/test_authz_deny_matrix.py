@@ -120,6 +120,8 @@ SAMPLES: list[tuple[wire.Request, ErrorCode | None, set[tuple[ResourceKind, Erro
 OPEN = [
     wire.ApiVersions(),
     wire.DescribeCluster(),
+    wire.GetTelemetrySubscriptions(),
+    wire.PushTelemetry(None, 0, False, 0, b""),
     wire.SaslHandshake(HIDDEN),
     wire.SaslAuthenticate(b""),
 ]

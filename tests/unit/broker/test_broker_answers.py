@@ -42,6 +42,7 @@ from appliance.wire.requests import (
     FetchPartition,
     FetchTopic,
     FindCoordinator,
+    GetTelemetrySubscriptions,
     GroupProtocol,
     Heartbeat,
     IncrementalAlterConfigs,
@@ -61,6 +62,7 @@ from appliance.wire.requests import (
     OffsetFetch,
     OffsetFetchGroup,
     OffsetForLeaderEpoch,
+    PushTelemetry,
     QuotaChange,
     QuotaComponent,
     QuotaEntityPart,
@@ -126,6 +128,8 @@ ASKED = {
     57: UpdateFeatures(1000, (FeatureUpdate("metadata.version", 1),)),
     60: DescribeCluster(),
     61: DescribeProducers((NamedPartitions("orders", (0, 9)),)),
+    71: GetTelemetrySubscriptions(),
+    72: PushTelemetry(None, 0, False, 0, b""),
     75: DescribeTopicPartitions(("orders", "absent"), 1),
 }
 

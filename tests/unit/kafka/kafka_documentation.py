@@ -50,10 +50,6 @@ NOT_SERVED = {
         68: "ConsumerGroupHeartbeat",
         69: "ConsumerGroupDescribe",
     },
-    "metrics of clients (KIP-714) come later": {
-        71: "GetTelemetrySubscriptions",
-        72: "PushTelemetry",
-    },
     "there are no such resources": {74: "ListConfigResources"},
     "share groups and streams groups": {
         76: "ShareGroupHeartbeat",

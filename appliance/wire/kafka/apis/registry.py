@@ -30,6 +30,7 @@ from appliance.wire.kafka.apis import (
     elect_leaders,
     fetch,
     find_coordinator,
+    get_telemetry_subscriptions,
     heartbeat,
     incremental_alter_configs,
     init_producer_id,
@@ -43,6 +44,7 @@ from appliance.wire.kafka.apis import (
     offset_fetch,
     offset_for_leader_epoch,
     produce,
+    push_telemetry,
     sasl_authenticate,
     sasl_handshake,
     sync_group,
@@ -92,6 +94,8 @@ APIS: Final[tuple[Api, ...]] = (
     update_features.API,
     describe_cluster.API,
     describe_producers.API,
+    get_telemetry_subscriptions.API,
+    push_telemetry.API,
     describe_topic_partitions.API,
 )
 
