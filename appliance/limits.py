@@ -188,13 +188,21 @@ TAIL_CACHE_BYTES = 64 * MIB
 """Of all logs together; consumers who keep up cost no decryption."""
 READ_AHEAD_BYTES = 8 * MIB
 """Of one scan of one log, read while its consumer takes the piece before."""
+READ_WINDOW_BYTES = 64 * KIB
+"""Of a file that is read frame by frame, in one call where its frames are small."""
 MAX_READ_AHEADS = 8
 """Pieces that are kept for their consumers, of all logs together."""
 MAX_OPEN_FILES = 512
 INLINE_SEAL_BYTES = 64 * KIB
 """A flush smaller than this is sealed on the event loop: a thread hop would cost more."""
-MAX_FLUSH_BYTES = 8 * MIB
+MAX_FLUSH_BYTES = 16 * MIB
 """Entries of one write and sync, unless one batch alone is larger."""
+SEAL_AHEAD_BYTES = 512 * KIB
+"""A frame is sealed while a sync still runs if it holds so much; less waits for company."""
+FLUSH_BUFFERS_BYTES = 32 * MIB
+"""Kept for the next flushes to be sealed into, of all logs together."""
+FLUSH_BUFFER_STEP_BYTES = 256 * KIB
+"""What a kept buffer's size is a multiple of; smaller flushes take memory of their own."""
 DOCUMENT_RESERVE_BYTES = 2 * MIB
 """Kept from data files, so that manifests can be replaced, and files removed, on a full disk."""
 FULL_DISK_RETRY_S = 1
@@ -228,8 +236,10 @@ THREAD_SWITCH_S = 0.0005
 SYNC_ALL_FROM = 8
 """Files to be synced at once, from which on the whole file system is synced in one call."""
 SLOW_SYNC_ALL_S = 0.02
+SYNC_EACH_S = 50e-6
+"""A file's share of syncing many by themselves, from MAX_SYNCS_AT_ONCE threads."""
 SYNC_ALL_PAUSE_S = 30
-"""Without such calls, after one that took longer than SLOW_SYNC_ALL_S: it waited for others."""
+"""Without such calls, after one slower than SLOW_SYNC_ALL_S and than SYNC_EACH_S for each file."""
 MAX_READS_AT_ONCE = 16
 
 MAX_COMPACTED_KEYS = 250_000

@@ -178,16 +178,16 @@ class PosixFile:
             raise _failed("reserve space", error) from None
         self._reserved = end
 
-    def write(self, position: int, data: Buffer) -> None:
+    def write(self, position: int, data: Sequence[Buffer]) -> None:
         """See `BlockFile.write`."""
         with self._using() as descriptor:
             self.unsynced = True
             try:
-                written = os.pwritev(descriptor, [data], position)
+                written = os.pwritev(descriptor, data, position)
             except OSError as error:
                 self._fail()
                 raise _ended("write", error) from None
-            if written != len(data):
+            if written != sum(map(len, data)):
                 self._fail()
                 raise StorageError("cannot write: fewer bytes were taken than given")
 

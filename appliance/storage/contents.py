@@ -22,6 +22,7 @@ from appliance.errors import DamageDetected, StorageFull
 from appliance.limits import INDEX_CACHE_BYTES, MAX_DOCUMENT_BYTES
 from appliance.ports import Entropy, SecretKey
 from appliance.storage import layout
+from appliance.storage.buffers import FlushBuffers
 from appliance.storage.disk import BlockFile, Disk
 from appliance.storage.document import open_document, seal_document
 from appliance.storage.index import NO_TIME, POINT_BYTES, SparseIndex
@@ -73,10 +74,11 @@ class Contents:
 
 
 class ContentsCache:
-    """The contents of closed files that were read lately, of all logs of a node together."""
+    """What all logs of a node share: contents of closed files read lately, and flush buffers."""
 
     def __init__(self, limit_bytes: int = INDEX_CACHE_BYTES) -> None:
-        """Holds about `limit_bytes`."""
+        """Holds contents of about `limit_bytes`."""
+        self.buffers = FlushBuffers()
         self._limit = limit_bytes
         self._guard = threading.Lock()
         self._held: OrderedDict[UUID, Contents] = OrderedDict()
@@ -109,8 +111,8 @@ class ContentsCache:
 class FileHome:
     """Where the data files of one log lie, and what they are sealed with."""
 
-    __slots__ = ("_cache", "_cluster", "_disk", "_partition", "_rebuilding", "data_keys",
-                 "entropy")  # fmt: skip
+    __slots__ = ("_cache", "_cluster", "_disk", "_partition", "_rebuilding", "buffers",
+                 "data_keys", "entropy")  # fmt: skip
 
     def __init__(
         self,
@@ -122,12 +124,13 @@ class FileHome:
         entropy: Entropy,
         cache: ContentsCache,
     ) -> None:
-        """`data_keys` has the key of each epoch."""
+        """`data_keys` has the key of each epoch; `cache` is the node's."""
         self._disk = disk
         self._cluster = cluster
         self._partition = partition
         self._cache = cache
         self._rebuilding = threading.Lock()
+        self.buffers = cache.buffers
         self.data_keys = data_keys
         self.entropy = entropy
 

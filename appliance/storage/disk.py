@@ -23,8 +23,11 @@ class BlockFile(Protocol):
         """
         ...
 
-    def write(self, position: int, data: Buffer) -> None:
-        """Writes all of `data` with one call, or raises StorageError and is closed for good."""
+    def write(self, position: int, data: Sequence[Buffer]) -> None:
+        """Writes all of `data`, one behind the other, with one call.
+
+        Or raises StorageError and is closed for good.
+        """
         ...
 
     def sync(self) -> None:

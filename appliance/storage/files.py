@@ -55,8 +55,9 @@ class LogFiles:
         self._new_keys: tuple[EpochKey, ...] = ()
         self._changing = threading.Lock()
         self._home = FileHome(
-            disk, cluster, partition, data_keys=self._data_keys, entropy=entropy, cache=cache
-        )
+            disk, cluster, partition,
+            data_keys=self._data_keys, entropy=entropy, cache=cache,
+        )  # fmt: skip
         _check_present(disk, partition, manifest)
         limits = [*(entry.first_index for entry in manifest.files[1:]), END_OF_INDEXES]
         self._files = [

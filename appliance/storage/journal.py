@@ -116,16 +116,15 @@ class FileJournal:
             done.set()
 
     async def _write(self, records: Sequence[bytes]) -> None:
-        before = self._writer.tail
         flush = self._writer.lay_out([(FrameKind.RECORDS, len(records), _framed(records))])
 
         def write_and_sync() -> None:
             try:
-                self._file.reserve(flush.position + len(flush.buffer))
+                self._file.reserve(flush.end)
             except StorageFull:
-                self._writer.take_back(before)
+                self._writer.take_back(flush.befores[0])
                 raise
-            self._file.write(flush.position, flush.buffer)
+            self._file.write(flush.position, flush.buffers)
             self._file.sync()
 
         await trio.to_thread.run_sync(write_and_sync)
@@ -133,7 +132,7 @@ class FileJournal:
 
     def _synced(self, flush: Flush) -> None:
         self._writer.synced(flush.last)
-        self._marked = (flush.last, flush.position + len(flush.buffer))
+        self._marked = (flush.last, flush.end)
 
     def mark(self, name: PartitionId) -> MarkRecord:
         """How far it is durable, for the node journal to attest."""
@@ -161,7 +160,7 @@ class FileJournal:
                 flush = self._writer.lay_out([(FrameKind.STOP, 0, bytearray(PREAMBLE_BYTES))])
 
                 def write_and_sync() -> None:
-                    self._file.write(flush.position, flush.buffer)
+                    self._file.write(flush.position, flush.buffers)
                     self._file.sync()
 
                 await trio.to_thread.run_sync(write_and_sync)

@@ -3,8 +3,7 @@
 Rules:
 
 - Nothing is durable before its sync returned; `on_durable` is the only word of it.
-- What arrives while a sync runs goes into the next flush. Small flushes are sealed on the event
-  loop, larger ones in the thread that writes them: one thread hop either way.
+- What arrives while a sync runs goes into the next flush (`storage.flushing`).
 - A write or sync that fails ends the log: nothing after it becomes durable, reads go on.
 - Taking entries back takes turns with flushes: what is under way becomes durable first, is never
   called durable, and is voided then.
@@ -19,15 +18,12 @@ from typing import Final, TypeVarTuple
 
 import trio
 
-from appliance.crypto.sealed import PREAMBLE_BYTES, FrameKind
+from appliance.crypto.sealed import PREAMBLE_BYTES
 from appliance.errors import DamageDetected, ErrorCode, RequestError, StorageError, StorageFull
 from appliance.invariant import invariant
 from appliance.limits import (
-    INLINE_SEAL_BYTES,
     MAX_FLUSH_BYTES,
-    MAX_FRAME_PAYLOAD_BYTES,
     MAX_SEGMENT_BYTES,
-    MAX_STAGED_BYTES,
 )
 from appliance.ports import SegmentInfo, Slice
 from appliance.storage import layout
@@ -35,6 +31,7 @@ from appliance.storage.ahead import ReadAhead
 from appliance.storage.cache import CachedFrame, LogTail, TailCache
 from appliance.storage.epochs import Epoch, EpochTable
 from appliance.storage.files import LogFiles
+from appliance.storage.flushing import Flusher, SealedGroups, Unwritten
 from appliance.storage.layout import Stamp
 from appliance.storage.logfile import END_OF_INDEXES, LogFile
 from appliance.storage.marks import MarkRecord
@@ -42,7 +39,7 @@ from appliance.storage.reading import Collected, find_batch_at_time, read_batche
 from appliance.storage.recovery import Recovered
 from appliance.storage.rewriting import Change, rewrite
 from appliance.storage.rounds import WriteRounds
-from appliance.storage.segment import Flush
+from appliance.storage.staging import Group, Staging
 from appliance.storage.worker import in_thread
 from appliance.types import (
     Entry,
@@ -55,9 +52,6 @@ from appliance.types import (
 )
 
 Args = TypeVarTuple("Args")
-_Group = list[Entry]
-_Frames = list[tuple[_Group, bytearray]]
-"""Groups and the plaintext of their frames."""
 NEVER_MS: Final = (1 << 63) - 1
 
 
@@ -80,12 +74,11 @@ class SealedLog:
         self._files = files
         self._stamp = stamp
         self._cache = cache
-        self._rounds = rounds
         self._tail = LogTail()
         self._ahead = ahead
         self._scanned_to = Offset(-1)
-        self._staged: list[Entry] = []
-        self._staged_bytes = 0
+        self._staging = Staging()
+        self._flusher = Flusher(self._staging, stamp, rounds)
         self._last = found.last
         self._end_offset = found.end_offset
         self._epochs = found.epochs
@@ -97,6 +90,7 @@ class SealedLog:
         self._flushing = False
         self._failure: StorageError | None = None
         self._changing = trio.Lock()
+        self._changes_waiting = 0
         self._closed = False
 
     @property
@@ -146,7 +140,7 @@ class SealedLog:
 
     def _written_offset(self) -> Offset:
         """The next offset after what was given to the disk."""
-        return self._staged[0].header.base_offset if self._staged else self._end_offset
+        return self._staging.next_offset(self._end_offset)
 
     def mark(self) -> MarkRecord:
         """How far the log is durable now, for the node's journal."""
@@ -156,16 +150,14 @@ class SealedLog:
     @property
     def busy(self) -> bool:
         """Whether entries are staged or on their way to the disk."""
-        return bool(self._staged) or self._flushing
+        return bool(self._staging) or self._flushing
 
     # --- writing -------------------------------------------------------------------------------
 
     def append(self, entries: Sequence[Entry]) -> None:
         """See `ports.PartitionLog.append`."""
         self._refuse_if_failed()
-        size = sum(map(layout.entry_bytes, entries))
-        if self._staged_bytes + size > MAX_STAGED_BYTES:
-            raise StorageFull("more entries wait for the disk than may")
+        size = self._staging.check_room(entries)
         for entry in entries:
             header = entry.header
             invariant(header.index == self._last.index + 1, "entries follow one another")
@@ -173,18 +165,16 @@ class SealedLog:
             self._epochs.note(header.term, header.index, self._end_offset)
             self._last = Position(header.term, header.index)
             self._end_offset = header.next_offset
-        self._staged += entries
-        self._staged_bytes += size
+        self._staging.add(entries, size)
+        self._flusher.arrived()
 
     async def flush(self, on_durable: Callable[[Index], None]) -> None:
         """See `ports.PartitionLog.flush`."""
         invariant(not self._flushing, "one flush runs at a time")
         self._flushing = True
         try:
-            with trio.CancelScope(shield=True):
-                while self._staged:
-                    if await self._flush_in_turn():
-                        on_durable(self._durable)
+            while self._staging:
+                await self._flush_in_turn(on_durable)
         except StorageFull:
             raise
         except StorageError as failure:
@@ -194,108 +184,82 @@ class SealedLog:
             self._flushing = False
             self._on_idle()
 
-    async def _flush_in_turn(self) -> bool:
+    async def _flush_in_turn(self, on_durable: Callable[[Index], None]) -> None:
         """Takes its turn with other changes, without a detour over the scheduler if it can."""
         try:
             self._changing.acquire_nowait()
         except trio.WouldBlock:
-            await self._changing.acquire()
+            with trio.CancelScope(shield=True):
+                await self._changing.acquire()
         try:
             self._refuse_if_failed()
-            if not self._staged:
-                return False
-            groups = self._take()
-            try:
-                return await self._flush_groups(groups)
-            except StorageFull:
-                entries = [entry for group in groups for entry in group]
-                self._staged[:0] = entries
-                self._staged_bytes += sum(map(layout.entry_bytes, entries))
-                raise
+            if self._staging:
+                await self._flush_staged(on_durable)
         finally:
             self._changing.release()
 
-    async def _flush_groups(self, groups: Sequence[_Group]) -> bool:
-        """Seals, writes and syncs one flush; whether more is durable then."""
-        size = sum(map(layout.frame_bytes, groups))
-        file = self._files.active
-        if self._is_full(file, size, groups[0][0].header):
-            file = await self._roll(groups[0][0].header.index, groups[0][0].header.base_offset)
-        before = file.writer.tail
-        if size < INLINE_SEAL_BYTES:
-            frames, sealed = self._seal(file, groups)
+    async def _flush_staged(self, on_durable: Callable[[Index], None]) -> None:
+        limit = min(self._segment_bytes, MAX_SEGMENT_BYTES)
+        groups = self._staging.take(min(MAX_FLUSH_BYTES, limit), at_least_one=True)
+
+        def goes_on() -> bool:
+            return not self._changes_waiting and not self._is_old(file, self._staging.first)
+
+        def synced(sealed: SealedGroups) -> None:
+            if self._note_synced(file, sealed):
+                on_durable(self._durable)
+
+        try:
+            file = await self._file_for(groups, limit)
+            room = limit - file.writer.position
+            await self._flusher.flush(file, groups, room, goes_on, synced)
+        except Unwritten as unwritten:
+            self._staging.give_back(unwritten.groups, self._taken_back)
+            raise
+
+    async def _file_for(self, groups: Sequence[Group], limit: int) -> LogFile:
+        """The active file, or the next one if it is too old or would grow beyond `limit`."""
+        file, first = self._files.active, groups[0][0].header
+        written = file.writer.position
+        too_large = written + sum(map(layout.frame_bytes, groups)) > limit
+        if written and (too_large or self._is_old(file, first)):
             try:
-                await self._rounds.put(file.file, sealed)
-            except StorageFull:
-                file.take_back()
-                raise
-        else:
-            frames, sealed = await in_thread(partial(self._seal_and_put, file, groups))
-        file.synced(sealed)
-        file.note([entry for group in groups for entry in group], before)
-        self._written = groups[-1][-1].header.index
+                return await self._roll(first.index, first.base_offset)
+            except StorageFull as full:
+                raise Unwritten(groups, full) from None
+        return file
+
+    def _is_old(self, file: LogFile, first: EntryHeader) -> bool:
+        """Whether an entry comes too long after the first one of a file."""
+        return 0 <= file.first_time_ms <= first.leader_time_ms - self._segment_ms
+
+    def _note_synced(self, file: LogFile, sealed: SealedGroups) -> bool:
+        """Takes in what a sync has made durable; whether more of the log is, then."""
+        file.synced(sealed.flush)
+        for group, before in zip(sealed.groups, sealed.flush.befores, strict=True):
+            file.note(group, before)
+        self._written = sealed.groups[-1][-1].header.index
         if self._taken_back <= self._written:
             durable = min(self._written, Index(self._taken_back - 1))
         else:
             durable = self._written
-            self._keep(frames)
+            self._keep(sealed)
         grown = durable > self._durable
         self._durable = max(durable, self._durable)
         return grown
 
-    def _take(self) -> list[_Group]:
-        """Entries for one flush, grouped by frame; at least one entry."""
-        groups: list[_Group] = [[]]
-        taken = flushed = held = 0
-        for entry in self._staged:
-            size = layout.entry_bytes(entry)
-            if taken and flushed + size > MAX_FLUSH_BYTES:
-                break
-            if groups[-1] and held + size > MAX_FRAME_PAYLOAD_BYTES:
-                groups.append([])
-                held = 0
-            groups[-1].append(entry)
-            held += size
-            flushed += size
-            taken += 1
-        del self._staged[:taken]
-        self._staged_bytes -= flushed
-        return groups
-
-    def _seal(self, file: LogFile, groups: Sequence[_Group]) -> tuple[_Frames, Flush]:
-        """Lays groups out as frames and seals these; from the loop or from a thread."""
-        frames = [(group, layout.lay_out(group, self._stamp)) for group in groups]
-        flush = file.seal(
-            [(FrameKind.ENTRIES, len(group), plaintext) for group, plaintext in frames]
-        )
-        return frames, flush
-
-    def _seal_and_put(self, file: LogFile, groups: Sequence[_Group]) -> tuple[_Frames, Flush]:
-        frames, sealed = self._seal(file, groups)
-        file.put(sealed)
-        return frames, sealed
-
-    def _keep(self, frames: _Frames) -> None:
+    def _keep(self, sealed: SealedGroups) -> None:
         """Keeps the plaintext of durable frames for those who keep up."""
-        for group, plaintext in frames:
+        for group, plaintext in zip(sealed.groups, sealed.plaintexts, strict=True):
             headers = [entry.header for entry in group]
             content = memoryview(plaintext)[PREAMBLE_BYTES:]
             frame = CachedFrame(headers[0].base_offset, headers[-1].next_offset, content, headers)
             self._cache.add(self._tail, frame)
 
-    def _is_full(self, file: LogFile, size: int, first: EntryHeader) -> bool:
-        """Whether the active file should end before a flush of so many bytes."""
-        if not file.writer.position:
-            return False
-        limit = min(self._segment_bytes, MAX_SEGMENT_BYTES)
-        too_large = file.writer.position + size > limit
-        begun = file.first_time_ms
-        return too_large or 0 <= begun <= first.leader_time_ms - self._segment_ms
-
     async def _roll(self, index: Index, offset: Offset) -> LogFile:
         """Closes the active file with a final frame and begins the next one, at these."""
         epochs = self._epochs.before(index)
-        return await trio.to_thread.run_sync(self._files.roll, index, offset, epochs)
+        return await in_thread(partial(self._files.roll, index, offset, epochs))
 
     def limit_segments(self, *, max_bytes: int, max_ms: int) -> None:
         """See `ports.PartitionLog.limit_segments`."""
@@ -328,7 +292,7 @@ class SealedLog:
         if index < self.first_index:
             return self._files.first.entry.first_offset
         if index > self._written:
-            return self._staged[-1].header.next_offset
+            return self._staging.last_offset()
         (entry,) = await self.entries(index, index, 1)
         return entry.header.next_offset
 
@@ -397,11 +361,12 @@ class SealedLog:
         What is under way of them becomes durable, is not called so, and is voided then.
         """
         self._refuse_if_failed()
-        while self._staged and self._staged[-1].header.index >= taken_back:
-            self._staged_bytes -= layout.entry_bytes(self._staged.pop())
+        self._staging.drop_from(taken_back)
         self._taken_back = min(self._taken_back, taken_back)
+        self._changes_waiting += 1
         with trio.CancelScope(shield=True):
             async with self._changing:
+                self._changes_waiting -= 1
                 try:
                     self._refuse_if_failed()
                     yield

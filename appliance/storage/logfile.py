@@ -12,7 +12,6 @@ from typing import Final
 
 import msgspec
 
-from appliance.crypto.chain import GENESIS
 from appliance.crypto.sealed import NO_FRAME, PREAMBLE_BYTES, FrameKind
 from appliance.errors import DamageDetected, StorageFull
 from appliance.invariant import invariant
@@ -24,7 +23,6 @@ from appliance.storage.manifest import ClosedEnd, FileEntry, Void
 from appliance.storage.segment import Flush, Frame, SegmentReader, SegmentWriter, Tail
 from appliance.types import Entry, Index, Offset, TimestampMs
 
-BEGINNING: Final = Tail(0, GENESIS, NO_FRAME, 0)
 END_OF_INDEXES: Final = Index((1 << 64) - 1)
 
 
@@ -32,7 +30,6 @@ class Written:
     """What only the active file has: contents that stay, a writer, and what it has come to."""
 
     __slots__ = (
-        "before",
         "contents",
         "first_time_ms",
         "max_time_ms",
@@ -45,7 +42,6 @@ class Written:
         """Begins with an index of one place and no writer; recovery or appending add to it."""
         self.contents = contents
         self.writer: SegmentWriter | None = None
-        self.before = BEGINNING
         self.readable = 0
         self.voids: list[Void] = []
         self.first_time_ms = NO_TIME
@@ -90,6 +86,7 @@ class LogFile:
             tail=tail,
             entropy=self._home.entropy,
             extents=contents.extents,
+            buffers=self._home.buffers,
         )
         active.readable = tail.position
 
@@ -119,33 +116,40 @@ class LogFile:
         """The active file's index."""
         return self._active.contents.index
 
-    def seal(self, frames: Sequence[tuple[FrameKind, int, bytearray]]) -> Flush:
-        """Lays out a flush, to be put into the file next or taken back."""
-        self._active.before = self.writer.tail
-        return self.writer.lay_out(frames)
+    def seal(
+        self, frames: Sequence[tuple[FrameKind, int, bytearray]], *, joined: bool = False
+    ) -> Flush:
+        """Lays out a flush, to be written next or taken back; see `SegmentWriter.lay_out`."""
+        return self.writer.lay_out(frames, joined=joined)
 
-    def take_back(self) -> None:
-        """Forgets the flush that was sealed last and for which there was no space."""
-        self.writer.take_back(self._active.before)
+    def take_back(self, flush: Flush) -> None:
+        """Forgets a flush for which there was no space, and all that was sealed after it."""
+        self.writer.take_back(flush.befores[0])
 
-    def put(self, flush: Flush) -> None:
+    def write(self, flush: Flush) -> None:
         """Writes a flush and syncs it; raises StorageError, and StorageFull if none of it was."""
         file = self.file
-        try:
-            file.reserve(flush.position + len(flush.buffer))
-        except StorageFull:
-            self.take_back()
-            raise
-        file.write(flush.position, flush.buffer)
+        file.reserve(flush.end)
+        file.write(flush.position, flush.buffers)
         file.sync()
 
+    def put(self, flush: Flush) -> None:
+        """As `write`, and takes back what found no space."""
+        try:
+            self.write(flush)
+        except StorageFull:
+            self.take_back(flush)
+            raise
+
     def synced(self, flush: Flush) -> None:
-        """Learns that a flush is durable: it may be read now."""
+        """Learns that a flush is durable: it may be read now, and its buffers used again."""
         self.writer.synced(flush.last)
-        self._active.readable = flush.position + len(flush.buffer)
+        self._active.readable = flush.end
+        for buffer in flush.buffers:
+            self._home.buffers.give(buffer)
 
     def note(self, entries: Sequence[Entry], before: Tail) -> None:
-        """Learns what the frames of a flush, the first of which follows `before`, hold."""
+        """Learns what a frame that follows `before` holds."""
         active, first = self._active, entries[0].header
         self.index.note(first.index, first.base_offset, before, active.max_time_ms)
         if active.first_time_ms == NO_TIME:

@@ -114,7 +114,7 @@ class Collected:
                 self._next = header.next_offset  # what stood here has been compacted away
             at += header.payload_bytes
         self._keep(content, first, stop)
-        return goes_on and self._next < self._end
+        return goes_on and self._next < self._end and self._left > 0
 
     def _keep(self, content: memoryview, first: int, stop: int) -> None:
         if first >= 0:

@@ -5,13 +5,13 @@ Rules:
 - What is handed in at one wake-up of the loop, or while every thread is busy, goes together. From
   SYNC_ALL_FROM files on, one round writes them all and one call syncs the file system; otherwise
   each file is synced by itself, in up to MAX_SYNCS_AT_ONCE threads.
-- Syncing a whole file system waits for everybody who writes to it. So after one that was slow,
-  files are synced by themselves for a while.
+- Syncing a whole file system waits for everybody who writes to it. So after one that took longer
+  than its files would have by themselves, these are synced by themselves for a while.
 - A write or sync that fails concerns its own file. If the file system's fails, nobody knows what
   is durable: `FileSystemFailed` goes past everyone who handles a failed file, and ends the process.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import trio
@@ -22,10 +22,11 @@ from appliance.limits import (
     SLOW_SYNC_ALL_S,
     SYNC_ALL_FROM,
     SYNC_ALL_PAUSE_S,
+    SYNC_EACH_S,
 )
 from appliance.storage.disk import BlockFile, Disk
 from appliance.storage.segment import Flush
-from appliance.storage.worker import in_thread
+from appliance.storage.worker import Call, in_thread, never_aborted
 
 
 class _Write:
@@ -40,13 +41,21 @@ class _Write:
 
 
 class _Round:
-    """Flushes that go together."""
+    """Flushes that go together; whoever handed one in waits, and cannot be cancelled."""
 
-    __slots__ = ("done", "writes")
+    __slots__ = ("_waiting", "writes")
 
     def __init__(self) -> None:
         self.writes: list[_Write] = []
-        self.done = trio.Event()
+        self._waiting: list[trio.lowlevel.Task] = []
+
+    async def wait(self) -> None:
+        self._waiting.append(trio.lowlevel.current_task())
+        await trio.lowlevel.wait_task_rescheduled(never_aborted)
+
+    def end(self) -> None:
+        for task in self._waiting:
+            trio.lowlevel.reschedule(task)
 
 
 class WriteRounds:
@@ -62,12 +71,12 @@ class WriteRounds:
     async def put(self, file: BlockFile, flush: Flush) -> None:
         """Returns when the flush is durable; raises StorageError, StorageFull, FileSystemFailed.
 
-        Whoever hands in the first flush of a round runs it.
+        Whoever hands in the first flush of a round runs it. Cannot be cancelled.
         """
         write, gathering = _Write(file, flush), self._gathering
         gathering.writes.append(write)
         if len(gathering.writes) > 1:
-            await gathering.done.wait()
+            await gathering.wait()
         else:
             await self._lead(gathering)
         if write.failure is not None:
@@ -76,50 +85,49 @@ class WriteRounds:
     async def _lead(self, gathering: _Round) -> None:
         if self._rounds is None:
             self._rounds = trio.CapacityLimiter(MAX_SYNCS_AT_ONCE)
-        with trio.CancelScope(shield=True):
-            await trio.lowlevel.checkpoint()  # whoever else was woken now hands in too
-            async with self._rounds:
-                self._gathering = _Round()
-                try:
-                    await self._run(gathering.writes)
-                finally:
-                    gathering.done.set()
+        rounds = self._rounds
+        await trio.lowlevel.cancel_shielded_checkpoint()  # who else was woken now hands in too
+        try:
+            rounds.acquire_on_behalf_of_nowait(gathering)
+        except trio.WouldBlock:
+            with trio.CancelScope(shield=True):
+                await rounds.acquire_on_behalf_of(gathering)
+        self._gathering = _Round()
+        try:
+            await self._run(gathering.writes)
+        finally:
+            rounds.release_on_behalf_of(gathering)
+            gathering.end()
 
     async def _run(self, writes: Sequence[_Write]) -> None:
         if len(writes) >= SYNC_ALL_FROM and trio.current_time() >= self._sync_all_from_s:
-            took_s = await self._in_thread(partial(_write_and_sync_all, self._disk, writes))
-            if took_s > SLOW_SYNC_ALL_S:
+            took_s = await in_thread(partial(_write_and_sync_all, self._disk, writes))
+            if took_s > max(SLOW_SYNC_ALL_S, len(writes) * SYNC_EACH_S):
                 self._sync_all_from_s = trio.current_time() + SYNC_ALL_PAUSE_S
             return
         size = -(-len(writes) // MAX_SYNCS_AT_ONCE)
-        parts = [writes[at : at + size] for at in range(0, len(writes), size)]
-        if len(parts) == 1:
-            await self._in_thread(partial(_write_and_sync_each, parts[0]))
-            return
-        async with trio.open_nursery() as nursery:
-            for part in parts[1:]:
-                nursery.start_soon(self._in_thread, partial(_write_and_sync_each, part))
-            await self._in_thread(partial(_write_and_sync_each, parts[0]))
-
-    @staticmethod
-    async def _in_thread(work: Callable[[], float]) -> float:
-        return await in_thread(work)
+        calls = []
+        for at in range(0, len(writes), size):
+            call = Call[None]()
+            await call.begin(partial(_write_and_sync_each, writes[at : at + size]))
+            calls.append(call)
+        for call in calls:
+            await call.result()
 
 
 def _write(write: _Write) -> bool:
-    position, buffer = write.flush.position, write.flush.buffer
+    flush = write.flush
     try:
-        write.file.reserve(position + len(buffer))
-        write.file.write(position, buffer)
+        write.file.reserve(flush.end)
+        write.file.write(flush.position, flush.buffers)
     except StorageError as failure:
         write.failure = failure
         return False
     return True
 
 
-def _write_and_sync_each(writes: Sequence[_Write]) -> float:
+def _write_and_sync_each(writes: Sequence[_Write]) -> None:
     _sync_each([write for write in writes if _write(write)])
-    return 0.0
 
 
 def _sync_each(written: Sequence[_Write]) -> None:

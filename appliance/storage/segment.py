@@ -3,8 +3,9 @@
 Rules (DESIGN section 5):
 
 - Opening for append starts a new extent, and so does going on after a write that failed.
-- A flush is laid out in one buffer and written with one call; what it holds is known durable only
-  after the sync, and each frame names the last frame of the flush before it.
+- A flush is written with one call; what it holds is known durable only after the sync, and each
+  frame names the last frame of the flush before it.
+- A frame is opened where it was read: ciphertext becomes plaintext in place, once its tag verified.
 - A scan stops at the first frame that cannot be read. What a later frame or a mark proves durable
   is damage; anything else is a torn tail, which is kept aside and cut.
 - What a scan can read and nothing proves durable is written again before anything rests on it: the
@@ -23,6 +24,7 @@ from appliance.crypto.sealed import (
     FRAME_HEADER_BYTES,
     NO_FRAME,
     PREAMBLE_BYTES,
+    ExtentHeader,
     ExtentReader,
     ExtentWriter,
     FrameKind,
@@ -38,7 +40,9 @@ from appliance.crypto.verdict import TailJudge
 from appliance.errors import DamageDetected
 from appliance.limits import MAX_SEALED_FRAME_BYTES, MIB
 from appliance.ports import Entropy, SecretKey
+from appliance.storage.buffers import FlushBuffers
 from appliance.storage.disk import BlockFile
+from appliance.storage.window import Window
 
 _WINDOW_BYTES = 8 * MIB
 
@@ -63,12 +67,25 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     content: memoryview
 
 
-class Flush(msgspec.Struct, frozen=True):
-    """Frames laid out for one write; `buffer` is valid until the next flush is laid out."""
+class Flush(msgspec.Struct, frozen=True, gc=False):
+    """Frames laid out for one write, in one buffer or several that follow one another."""
 
     position: int
-    buffer: memoryview
+    buffers: tuple[memoryview, ...]
+    befores: tuple[Tail, ...]
+    """What each frame follows."""
     last: FrameRef
+    end: int
+
+    def followed_by(self, other: "Flush") -> "Flush":
+        """Both, for one write; `other` was laid out next, `joined` to this one."""
+        return Flush(
+            self.position,
+            (*self.buffers, *other.buffers),
+            (*self.befores, *other.befores),
+            other.last,
+            other.end,
+        )
 
 
 class SegmentWriter:
@@ -83,10 +100,12 @@ class SegmentWriter:
         tail: Tail,
         entropy: Entropy,
         extents: dict[int, ExtentReader] | None = None,
+        buffers: FlushBuffers | None = None,
     ) -> None:
         """Goes on at `tail`, which a scan has found, or where an empty file begins.
 
-        `extents` learns of each extent that is begun, for the file's readers.
+        `extents` learns of each extent that is begun, for the file's readers. Flushes are sealed
+        into `buffers`, or into memory of their own.
         """
         self._file = file
         self._place = place
@@ -96,10 +115,11 @@ class SegmentWriter:
         self._position = tail.position
         self._durable = tail.frame
         self._last = tail.frame
+        self._after = tail.frame
         self._next_extent = tail.next_extent
         self._extent: ExtentWriter | None = None
         self._extents = extents
-        self._buffers = (bytearray(), bytearray())
+        self._buffers = buffers
 
     @property
     def position(self) -> int:
@@ -117,32 +137,35 @@ class SegmentWriter:
         return Tail(self._position, self._chain.tag, self._last, self._next_extent)
 
     def lay_out(
-        self, frames: Sequence[tuple[FrameKind, int, bytearray]], *, after: FrameRef | None = None
+        self, frames: Sequence[tuple[FrameKind, int, bytearray]], *, joined: bool = False
     ) -> Flush:
         """Seals frames for one write, in this order.
+
+        Each names the last frame of the flush before as durable: true wherever it is found, since
+        it is written only after the sync of that flush has returned. It may be sealed sooner.
 
         Args:
             frames: (kind, entry count, plaintext), where the plaintext's first PREAMBLE_BYTES are
                 left free for the preamble.
-            after: the last frame of the flush that will have been synced before this one is
-                written, if it is not yet; by default what `synced` was told last.
+            joined: whether these go into the same write as the frames that were laid out last.
         """
-        durable = self._durable if after is None else after
+        if not joined:
+            self._after = self._last
+        begin = self.tail
         extent, head = self._open_extent()
-        size = len(head) + sum(sealed_bytes(len(plaintext)) for _, _, plaintext in frames)
-        out = self._buffer_of(size)
-        out[: len(head)] = head
+        size = len(head) + sum([sealed_bytes(len(plaintext)) for _, _, plaintext in frames])
+        buffer = memoryview(bytearray(size)) if self._buffers is None else self._buffers.take(size)
         at = len(head)
-        last = durable
+        buffer[:at] = head
+        befores: list[Tail] = []
         for kind, count, plaintext in frames:
-            last = extent.next_frame
-            plaintext[:PREAMBLE_BYTES] = Preamble(kind, count, durable).encode()
+            befores.append(self.tail if befores else begin)
+            self._last = extent.next_frame
+            plaintext[:PREAMBLE_BYTES] = Preamble(kind, count, self._after).encode()
             random = self._entropy.random_bytes(NONCE_RANDOM_BYTES)
-            at = extent.seal_frame(plaintext, random, out, at)
-        self._last = last
-        flush = Flush(self._position, out, last)
-        self._position += size
-        return flush
+            at = extent.seal_frame(plaintext, random, buffer, at)
+            self._position = begin.position + at
+        return Flush(begin.position, (buffer,), tuple(befores), self._last, self._position)
 
     def take_back(self, tail: Tail) -> None:
         """Forgets flushes that were laid out after `tail` and not written: there was no space.
@@ -176,15 +199,6 @@ class SegmentWriter:
             self._extents[header.number] = reader
         return self._extent, header.encode()
 
-    def _buffer_of(self, size: int) -> memoryview:
-        """Two buffers take turns: one is sealed into while the other is being written."""
-        self._buffers = (self._buffers[1], self._buffers[0])
-        buffer = self._buffers[0]
-        if len(buffer) < size:
-            buffer = bytearray(size)
-            self._buffers = (buffer, self._buffers[1])
-        return memoryview(buffer)[:size]
-
 
 class SegmentReader:
     """Verifies frames of one file, from its beginning or from a place that is known."""
@@ -202,7 +216,7 @@ class SegmentReader:
         self._place = place
         self._key = key
         self._extents: dict[int, ExtentReader] = {} if extents is None else extents
-        self._sealed = bytearray()
+        self._window = Window(file)
 
     def scan(self, start: Tail, end: int) -> Iterator[Frame]:
         """Frames from `start` on, in order, until `end` or one that cannot be read.
@@ -210,6 +224,7 @@ class SegmentReader:
         The last value of `tail` then says where reading stopped.
         """
         self.tail = start
+        self._window.forget()
         self._last_flush = start.position
         self._reader = self._extents.get(start.next_extent - 1)
         durable = NO_FRAME
@@ -225,10 +240,10 @@ class SegmentReader:
 
     def _next(self, end: int) -> Frame | None:
         position = self.tail.position
-        head = self._read(position, min(EXTENT_HEADER_BYTES, end - position))
+        head = self._window.look(position, EXTENT_HEADER_BYTES, end)
         extent = read_extent_header(head, 0)
         if extent is not None:
-            return self._enter(extent.number, position, end)
+            return self._enter(extent, position, end)
         header = read_frame_header(head, 0)
         if header is None or self._reader is None or position + header.frame_bytes > end:
             return None
@@ -236,33 +251,25 @@ class SegmentReader:
             self._reader.header.number
         ):
             return None
-        sealed = self._sealed_of(header.length)
-        if self._file.read_into(position + FRAME_HEADER_BYTES, sealed) < header.length:
+        sealed = self._window.take(position + FRAME_HEADER_BYTES, header.length)
+        if sealed is None:
             return None
-        plaintext = bytearray(header.plaintext_bytes)
+        tag = bytes(sealed[-TAG_BYTES:])
+        plaintext = memoryview(sealed)[: header.plaintext_bytes]
         try:
-            self._reader.open_frame(header, sealed, self.tail.tag, memoryview(plaintext))
+            self._reader.open_frame(header, sealed, self.tail.tag, plaintext)
             preamble = read_preamble(plaintext)
         except (TagMismatch, ValueError):
             return None
         ref = FrameRef(self._reader.header.number, header.number)
         after = position + header.frame_bytes
-        tag = bytes(sealed[-TAG_BYTES:])
         self.tail = Tail(after, tag, ref, ref.extent + 1)
-        return Frame(ref, position, after, preamble, memoryview(plaintext)[PREAMBLE_BYTES:])
+        return Frame(ref, position, after, preamble, plaintext[PREAMBLE_BYTES:])
 
-    def _sealed_of(self, length: int) -> memoryview:
-        """A buffer for a frame as it is on the disk; the next frame takes it over."""
-        if len(self._sealed) < length:
-            self._sealed = bytearray(length)
-        return memoryview(self._sealed)[:length]
-
-    def _enter(self, number: int, position: int, end: int) -> Frame | None:
+    def _enter(self, header: ExtentHeader, position: int, end: int) -> Frame | None:
         """Goes into the extent whose header stands at `position`, and reads its first frame."""
+        number = header.number
         if number < self.tail.next_extent:
-            return None
-        header = read_extent_header(self._read(position, EXTENT_HEADER_BYTES), 0)
-        if header is None:
             return None
         before, reader = self.tail, self._reader
         self._reader = self._extents.get(number)
@@ -317,7 +324,7 @@ class SegmentReader:
         """
         start, end = self._last_flush, self.tail.position
         if end > durable_end:
-            self._file.write(start, self._read(start, end - start))
+            self._file.write(start, [self._read(start, end - start)])
             self._file.sync()
 
     def _read(self, position: int, count: int) -> bytearray:

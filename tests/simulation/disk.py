@@ -10,7 +10,7 @@ the error that the step fails with. Nothing here waits or draws random numbers; 
 power chooses what survives.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -291,9 +291,9 @@ class SimulatedFile:
         self._fail_if(fault)
         self._inode.change(Size(-(-end // RESERVE) * RESERVE))
 
-    def write(self, position: int, data: bytes | bytearray | memoryview) -> None:
+    def write(self, position: int, data: Sequence[bytes | bytearray | memoryview]) -> None:
         self._usable()
-        content = bytes(data)
+        content = b"".join(data)
         match self._disk.step(Action.WRITE, self._name):
             case Fault.SHORT | Fault.IO | Fault.FULL as fault:
                 part = len(content) // 3 if fault is Fault.SHORT else 0
@@ -418,7 +418,7 @@ class SimulatedDisk:
             directory.change(Names(come=((f"{base}.new", fresh),)))
         fresh.change(Size(0))
         file = SimulatedFile(self, f"{name}.new", fresh)
-        file.write(0, content)
+        file.write(0, [content])
         file.sync()
         self._step(Action.RENAME, name)
         directory.change(Names(gone=(f"{base}.new",), come=((base, fresh),)))

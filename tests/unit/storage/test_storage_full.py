@@ -175,7 +175,7 @@ def test_a_write_that_finds_no_space_after_all_closes_its_file(tmp_path, monkeyp
 
     monkeypatch.setattr(blockfile_module.os, "pwritev", pwritev)
     with pytest.raises(StorageError) as failure:
-        file.write(0, b"data")
+        file.write(0, [b"data"])
     assert not isinstance(failure.value, StorageFull)
     with pytest.raises(StorageError, match="closed"):
         file.sync()

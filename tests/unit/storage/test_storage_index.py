@@ -196,7 +196,7 @@ def test_descriptors_are_few_and_files_open_again_when_they_are_used(tmp_path):
     files = [disk.create(f"{number}") for number in range(10)]
     for _ in range(2):
         for number, file in enumerate(files):
-            file.write(0, b"%d" % number)
+            file.write(0, [b"%d" % number])
             file.sync()
             assert len(disk._descriptors) <= 3
     for number, file in enumerate(files):
@@ -209,7 +209,7 @@ def test_what_was_not_synced_keeps_its_descriptor(tmp_path):
     disk = PosixDisk(tmp_path, max_open=2)
     files = [disk.create(f"{number}") for number in range(5)]
     for file in files:
-        file.write(0, b"not synced")
+        file.write(0, [b"not synced"])
     assert len(disk._descriptors) == 5
     for file in files:
         file.sync()

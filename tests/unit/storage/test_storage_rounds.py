@@ -72,7 +72,7 @@ class Bed:
 
         async def one(file):
             try:
-                await self.rounds.put(file, Flush(0, memoryview(b"sealed"), NO_FRAME))
+                await self.rounds.put(file, Flush(0, (memoryview(b"sealed"),), (), NO_FRAME, 6))
             except (StorageError, FileSystemFailed) as error:
                 self.failed[file.name] = error
 
@@ -158,7 +158,7 @@ def test_a_log_lets_the_failure_of_a_file_system_through(home):
         async def put(*_):
             raise FileSystemFailed("cannot sync the file system")
 
-        log._rounds.put = put
+        node._rounds.put = put
         log.append([batch_after(log, b"not acknowledged")])
         with pytest.raises(FileSystemFailed):
             await log.flush(lambda _: None)
