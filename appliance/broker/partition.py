@@ -21,7 +21,7 @@ from appliance.errors import ErrorCode, KeyProviderError, RequestError, Shredded
 from appliance.limits import MAX_DECOMPRESSED_BYTES
 from appliance.ports import Slice
 from appliance.types import Entry, EntryHeader, EntryKind, Index, Offset, Term, TimestampMs
-from appliance.wire.kafka.records import BatchHeader, Record, decode_batch, read_header
+from appliance.wire.kafka.records import BatchHeader, Record, decode_batch, read_header, read_stamp
 
 Done = Callable[[ErrorCode, int], None]
 """Told what became of a batch: NONE and its base offset, or an error and -1."""
@@ -60,12 +60,13 @@ class PartitionState:
             if command.offset > self.log_start:
                 self.log_start, self.log_start_index = command.offset, entry.header.index
             return
-        header = read_header(memoryview(entry.payload))
+        largest_ms, producer_id = read_stamp(entry.payload)
         base_offset = entry.header.base_offset
-        if header.max_timestamp_ms > self.max_timestamp_ms:
-            self.max_timestamp_ms = header.max_timestamp_ms
+        if largest_ms > self.max_timestamp_ms:
+            self.max_timestamp_ms = largest_ms
             self.max_timestamp_offset = base_offset
-        if header.producer_id >= 0:
+        if producer_id >= 0:
+            header = read_header(memoryview(entry.payload))
             self.producers.apply(header, base_offset, entry.header.leader_time_ms)
             for done in self.followers.pop(base_offset, ()):
                 done(ErrorCode.NONE, base_offset)

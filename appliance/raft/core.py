@@ -210,10 +210,13 @@ class Core:
 
         Raises NotLeader, or HandingOver while leadership is being transferred.
         """
-        self._proposing()
+        leading = self._state.leading
+        if leading is None or leading.transfer is not None:
+            self._proposing()
         if self._trace is not None:  # asked here, where text would be made for each entry
             self._trace.told(f"is given {kind.name.lower()} of {payload_bytes} bytes")
-        return replication.append(self._state, kind, payload_bytes).position
+        replication.append(self._state, kind, payload_bytes)
+        return self._state.log.last
 
     def propose_configuration(
         self, voters: frozenset[NodeId], learners: frozenset[NodeId] = frozenset()

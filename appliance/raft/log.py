@@ -51,8 +51,8 @@ class LogView:
     def append(self, term: Term, sizes: Sequence[int]) -> Position:
         """Takes the next indexes for entries of one term."""
         last = self._last
-        invariant(term >= last.term, "terms never fall within a log")
         if term != last.term:
+            invariant(term > last.term, "terms never fall within a log")
             self._firsts.append(Index(last.index + 1))
             self._terms.append(term)
         end = self._ends[-1] if self._ends else 0

@@ -200,8 +200,8 @@ class State:
 
     def extend(self, run: Run) -> None:
         """Appends entries."""
-        invariant(run.first == self.log.last.index + 1, "indexes are contiguous")
-        self.log.append(run.term, run.sizes)
+        last = self.log.append(run.term, run.sizes)
+        invariant(last.index - len(run.sizes) + 1 == run.first, "indexes are contiguous")
         self.out.entries.append(run)
         if run.configuration is not None:
             self.configurations.append(Placed(run.first, run.configuration))

@@ -8,6 +8,7 @@ Rules:
 - What breaks the protocol closes the connection, with a line in the log that holds no payload.
 """
 
+from collections.abc import Sequence
 from typing import Final, Generic
 
 import msgspec
@@ -74,6 +75,7 @@ class Connection(Generic[C]):
         self._dispatch = dispatch
         self._budget = budgets.requests
         self._limits = limits
+        self._max_pipelined = limits.max_pipelined_requests
         self._session = Session()
         self._gate = None if login is None else LoginGate(login, dispatch)
         self._session.on(Event.VERIFIED if login is None else Event.ENCRYPTED)
@@ -204,12 +206,9 @@ class Connection(Generic[C]):
             await self._sit_out(self._muted_until)
         frames = self._frames
         if not frames.under_way:
-            for frame in frames.feed(self._stream.take()):
-                if not self._budget.try_acquire(len(frame)):
-                    await self._admit(len(frame))
-                await self._handle(frame)
-                if self._stopping:
-                    return
+            await self._take_whole(frames.feed(self._stream.take()))
+            if self._stopping:
+                return
             if not frames.at_boundary:
                 self._frame_since = self._frame_since or trio.current_time()
                 head = frames.room_bytes
@@ -225,7 +224,29 @@ class Connection(Generic[C]):
         room.release()
         if complete is not None:
             self._frame_charge = 0  # It is all of the frame, and the request's from here on.
+            self._frame_since = None
             await self._handle(complete)
+
+    async def _take_whole(self, frames: Sequence[memoryview]) -> None:
+        """Handles frames that have arrived whole; what they take is asked for at once if it can."""
+        if frames:
+            self._frame_since = None
+        held = sum(map(len, frames))
+        if not self._budget.try_acquire(held):
+            held = 0
+        try:
+            for frame in frames:
+                if self._muted_until is not None:
+                    await self._sit_out(self._muted_until)
+                if held:
+                    held -= len(frame)
+                else:
+                    await self._admit(len(frame))
+                await self._handle(frame)
+                if self._stopping:
+                    return
+        finally:
+            self._budget.release(held)
 
     async def _admit(self, count: int) -> None:
         if not self._budget.try_acquire(count):
@@ -234,21 +255,17 @@ class Connection(Generic[C]):
 
     async def _handle(self, frame: memoryview) -> None:
         """Decodes and dispatches one frame, for whose bytes the budget has been asked."""
-        self._frame_since = None
         charge = len(frame)
         try:
-            if self._muted_until is not None:
-                await self._sit_out(self._muted_until)
             begun = clock()
             call = self._dialect.decode(frame)
             if call.client_id != self._caller.client_id:
                 self._caller = msgspec.structs.replace(self._caller, client_id=call.client_id)
                 self._open_account()
-            if len(self._replies) >= self._limits.max_pipelined_requests:
-                self._replies.flush_now()
-                await self._replies.wait_below(self._limits.max_pipelined_requests)
+            replies = self._replies
+            if replies.lingering or len(replies.entries) >= self._max_pipelined:
+                await self._make_way()
                 begun = clock()
-            self._replies.wake()
             reply: Response | Pending | None = None
             if self._gate is not None:
                 reply = await self._log_in(self._gate, call.request)
@@ -267,10 +284,19 @@ class Connection(Generic[C]):
                     work_s += rest.work_s
                 throttle_ms = self._charge(call.request, charge, work_s, reply)
             if reply is not None:
-                self._replies.add(call, reply, charge, throttle_ms)
+                replies.add(call, reply, charge, throttle_ms)
                 charge = 0
         finally:
-            self._budget.release(charge)
+            if charge:
+                self._budget.release(charge)
+
+    async def _make_way(self) -> None:
+        """Has replies sent that are ready, and waits until fewer are owed than may be."""
+        replies = self._replies
+        if len(replies.entries) >= self._max_pipelined:
+            replies.flush_now()
+            await replies.wait_below(self._max_pipelined)
+        replies.wake()
 
     def _charge(
         self, request: Request, size: int, work_s: float, reply: Response | Pending | None

@@ -17,9 +17,7 @@ from appliance.wire.requests.peer import AnyPeerResponse
 class KafkaDialect:
     """Kafka's protocol."""
 
-    def decode(self, frame: memoryview) -> kafka.Call:
-        """See `Dialect.decode`."""
-        return kafka.decode(frame)
+    decode = staticmethod(kafka.decode)
 
     def encode(self, call: kafka.Call, response: Response) -> list[Buffer]:
         """See `Dialect.encode`."""
@@ -29,9 +27,7 @@ class KafkaDialect:
 class NativeDialect:
     """The native protocol."""
 
-    def decode(self, frame: memoryview) -> native.NativeCall:
-        """See `Dialect.decode`."""
-        return native.decode(frame)
+    decode = staticmethod(native.decode)
 
     def encode(self, call: native.NativeCall, response: Response) -> list[Buffer]:
         """See `Dialect.encode`."""
@@ -41,9 +37,7 @@ class NativeDialect:
 class PeerDialect:
     """What nodes speak among themselves."""
 
-    def decode(self, frame: memoryview) -> peer.PeerCall:
-        """See `Dialect.decode`."""
-        return peer.decode(frame)
+    decode = staticmethod(peer.decode)
 
     def encode(self, call: peer.PeerCall, response: Response) -> list[Buffer]:
         """See `Dialect.encode`."""

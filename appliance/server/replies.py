@@ -55,42 +55,40 @@ class ReplyQueue(Generic[C]):
         self._dialect = dialect
         self._requests = requests
         self._replies = replies
-        self._entries: deque[tuple[C, Response | Pending, int, int]] = deque()
+        self.entries: deque[tuple[C, Response | Pending, int, int]] = deque()
+        """Requests that are not answered, with what their answers are, or will be."""
+        self.lingering = False
+        """Something may be ready to go that nobody has tried to send."""
         self._write: _Write | None = None
         self._lost: trio.BrokenResourceError | None = None
         self._writer = trio.lowlevel.ParkingLot()
         self._waiters = trio.lowlevel.ParkingLot()
 
-    def __len__(self) -> int:
-        """Requests that are not answered."""
-        return len(self._entries)
-
     @property
     def idle(self) -> bool:
         """True when every request is answered and its reply has left."""
-        return not self._entries and self._write is None
+        return not self.entries and self._write is None
 
     def add(self, call: C, reply: Response | Pending, charge: int, throttle_ms: int = 0) -> None:
         """Queues a reply; `charge` is what its request holds in the budget, in bytes.
 
         `throttle_ms` is what the reply says of how long its client is held back.
         """
-        if isinstance(reply, Pending):
-            ready = reply.response
-            if ready is None:
-                self._entries.append((call, reply, charge, throttle_ms))
-                reply.on_resolved(self._resolved)
-                return
-            reply = ready
-        self._entries.append((call, reply, charge, throttle_ms))
+        self.entries.append((call, reply, charge, throttle_ms))
+        if isinstance(reply, Pending) and reply.response is None:
+            reply.on_resolved(self._resolved)
+        else:
+            self.lingering = True
 
     def wake(self) -> None:
         """Has the writer's task send what is ready, because the caller may be away for long."""
+        self.lingering = False
         if self._ready():
             self._writer.unpark()
 
     def flush_now(self) -> None:
         """Sends what is ready as far as that needs no waiting. Raises BrokenResourceError."""
+        self.lingering = False
         while self._write is None and self._ready():
             write = self._collect()
             self._write = write
@@ -124,7 +122,7 @@ class ReplyQueue(Generic[C]):
 
     async def wait_below(self, count: int) -> None:
         """Returns when fewer than `count` requests are unanswered."""
-        while len(self._entries) >= count:
+        while len(self.entries) >= count:
             await self._waiters.park()
 
     async def wait_idle(self) -> None:
@@ -134,17 +132,17 @@ class ReplyQueue(Generic[C]):
 
     def close(self) -> None:
         """Forgets everything and gives all memory back."""
-        for _, _, charge, _ in self._entries:
+        for _, _, charge, _ in self.entries:
             self._requests.release(charge)
-        self._entries.clear()
+        self.entries.clear()
         if self._write is not None and self._write.held:
             self._replies.release(self._write.size)
         self._write = None
 
     def _ready(self) -> bool:
-        if not self._entries:
+        if not self.entries:
             return False
-        reply = self._entries[0][1]
+        reply = self.entries[0][1]
         return not isinstance(reply, Pending) or reply.response is not None
 
     def _resolved(self) -> None:
@@ -156,22 +154,24 @@ class ReplyQueue(Generic[C]):
 
     def _collect(self) -> _Write:
         buffers: list[Buffer] = []
-        size = 0
-        while self._entries and size < _WRITE_BYTES:
-            call, reply, charge, throttle_ms = self._entries[0]
+        size = charges = 0
+        encode = self._dialect.encode
+        while self.entries and size < _WRITE_BYTES:
+            call, reply, charge, throttle_ms = self.entries[0]
             if isinstance(reply, Pending):
                 response = reply.response
                 if response is None:
                     break
             else:
                 response = reply
-            self._entries.popleft()
+            self.entries.popleft()
             if throttle_ms:
                 response = telling(response, throttle_ms)
-            for buffer in self._dialect.encode(call, response):
+            for buffer in encode(call, response):
                 buffers.append(buffer)
                 size += len(buffer)
-            self._requests.release(charge)
+            charges += charge
+        self._requests.release(charges)
         return _Write(buffers, min(size, self._replies.capacity))
 
     def _finish(self, write: _Write) -> None:

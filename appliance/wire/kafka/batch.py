@@ -8,13 +8,13 @@ Invariants:
 
 import struct
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NoReturn
 
 from msgspec import Struct
 
 from appliance.errors import ErrorCode, RequestError
 from appliance.limits import MAX_BATCH_RECORDS
-from appliance.types import EntryHeader, TimestampMs
+from appliance.types import Buffer, EntryHeader, TimestampMs
 from appliance.wire.kafka.checksum import crc32c
 from appliance.wire.kafka.compression import Codec
 
@@ -25,6 +25,9 @@ CRC_START: Final = 21
 MAGIC: Final = 2
 
 HEADER: Final = struct.Struct(">qiibIhiqqqhii")
+_STAMP: Final = struct.Struct(">qq")
+_STAMP_AT: Final = 35
+"""Where the largest timestamp stands, with the producer id behind it."""
 _PREFIX: Final = struct.Struct(">qi")
 _BASE_OFFSET: Final = struct.Struct(">q")
 _LEADER_EPOCH: Final = struct.Struct(">i")
@@ -34,6 +37,8 @@ APPEND_TIME_BIT: Final = 0x08
 TRANSACTIONAL_BIT: Final = 0x10
 CONTROL_BIT: Final = 0x20
 _PRODUCER_BITS: Final = CODEC_MASK | TRANSACTIONAL_BIT
+
+_LAST_CODEC: Final = int(Codec.ZSTD)
 
 NO_TIMESTAMP: Final = -1
 
@@ -116,6 +121,12 @@ def read_header(view: memoryview) -> BatchHeader:
     return BatchHeader(*HEADER.unpack_from(view))
 
 
+def read_stamp(view: Buffer) -> tuple[int, int]:
+    """Largest time and producer id of a batch that is known to be sound."""
+    largest_ms, producer_id = _STAMP.unpack_from(view, _STAMP_AT)
+    return largest_ms, producer_id
+
+
 def check_produced(
     view: memoryview, *, max_batch_bytes: int, now_ms: TimestampMs, limits: TimestampLimits
 ) -> BatchHeader:
@@ -135,17 +146,22 @@ def check_produced(
         RequestError: with the code that Kafka's clients know for each fault.
     """
     header = read_header(view)
-    _check_extent(header, len(view), max_batch_bytes)
+    given_bytes = len(view)
+    if header.batch_length + SIZE_PREFIX_BYTES != given_bytes or given_bytes > max_batch_bytes:
+        _refuse_extent(header, given_bytes, max_batch_bytes)
     if header.magic != MAGIC:
         raise RequestError(ErrorCode.INVALID_RECORD, "only record batches v2 are accepted")
     if crc32c(view[CRC_START:]) != header.crc:
         raise RequestError(ErrorCode.CORRUPT_MESSAGE, "the batch's CRC32C is wrong")
-    _check_attributes(header.attributes)
+    attributes = header.attributes
+    if attributes & ~_PRODUCER_BITS or attributes & CODEC_MASK > _LAST_CODEC:
+        _refuse_attributes(attributes)
     if not 0 < header.record_count <= MAX_BATCH_RECORDS:
         raise RequestError(ErrorCode.INVALID_RECORD, "the batch's record count is out of bounds")
     if header.record_count != header.last_offset_delta + 1:
         raise RequestError(ErrorCode.INVALID_RECORD, "record count and offsets disagree")
-    _check_producer(header)
+    if header.producer_id != -1 or attributes & TRANSACTIONAL_BIT:
+        _check_producer(header)
     _check_time(header.base_timestamp_ms, now_ms, limits)
     if header.max_timestamp_ms != header.base_timestamp_ms:
         _check_time(header.max_timestamp_ms, now_ms, limits)
@@ -175,7 +191,7 @@ def split(view: memoryview) -> Iterator[memoryview]:
         position += size
 
 
-def _check_extent(header: BatchHeader, given_bytes: int, max_batch_bytes: int) -> None:
+def _refuse_extent(header: BatchHeader, given_bytes: int, max_batch_bytes: int) -> NoReturn:
     if given_bytes > max_batch_bytes:
         raise RequestError(
             ErrorCode.MESSAGE_TOO_LARGE, f"the batch exceeds the topic's {max_batch_bytes} bytes"
@@ -184,17 +200,15 @@ def _check_extent(header: BatchHeader, given_bytes: int, max_batch_bytes: int) -
         raise RequestError(ErrorCode.CORRUPT_MESSAGE, "the batch is cut short")
     if header.size_bytes < HEADER_BYTES:
         raise RequestError(ErrorCode.CORRUPT_MESSAGE, "the batch gives an impossible length")
-    if header.size_bytes < given_bytes:
-        raise RequestError(ErrorCode.INVALID_RECORD, "exactly one batch a partition is accepted")
+    raise RequestError(ErrorCode.INVALID_RECORD, "exactly one batch a partition is accepted")
 
 
-def _check_attributes(attributes: int) -> None:
-    if attributes & ~_PRODUCER_BITS or attributes & CODEC_MASK > Codec.ZSTD:
-        if attributes & APPEND_TIME_BIT:
-            raise RequestError(ErrorCode.INVALID_TIMESTAMP, "only the broker sets append time")
-        if attributes & CODEC_MASK > Codec.ZSTD:
-            raise RequestError(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, "no such codec")
-        raise RequestError(ErrorCode.INVALID_RECORD, "a producer may not set these attributes")
+def _refuse_attributes(attributes: int) -> NoReturn:
+    if attributes & APPEND_TIME_BIT:
+        raise RequestError(ErrorCode.INVALID_TIMESTAMP, "only the broker sets append time")
+    if attributes & CODEC_MASK > _LAST_CODEC:
+        raise RequestError(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, "no such codec")
+    raise RequestError(ErrorCode.INVALID_RECORD, "a producer may not set these attributes")
 
 
 def _check_producer(header: BatchHeader) -> None:

@@ -30,6 +30,7 @@ from appliance.wire.kafka.batch import (
     TimestampLimits,
     check_produced,
     read_header,
+    read_stamp,
     split,
     stamp,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "decode_batch",
     "encode_batch",
     "read_header",
+    "read_stamp",
     "split",
     "stamp",
     "with_records",
