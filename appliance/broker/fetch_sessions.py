@@ -113,7 +113,8 @@ class FetchSession:
         held = self._held.get(key)
         if held is None:
             return True
-        if part.error is not ErrorCode.NONE or part.diverging is not None:
+        leads_on = part.diverging is not None or part.preferred_read_replica >= 0
+        if part.error is not ErrorCode.NONE or leads_on:
             held.high_watermark = -1  # so that the first answer after the error is news
             return True
         told = (held.high_watermark, held.log_start_offset)

@@ -441,7 +441,11 @@ class BrokerNode:
         dispatcher.register(ApiVersionsHandler())
         dispatcher.register(ProduceHandler(topics, catalogue, placement, clock))
         sessions = self._fetch_sessions
-        dispatcher.register(FetchHandler(topics, dispatcher.judge, sessions, catalogue, quotas))
+        dispatcher.register(
+            FetchHandler(
+                topics, dispatcher.judge, sessions, catalogue, placement=placement, quotas=quotas
+            )
+        )
         dispatcher.register(ListOffsetsHandler(topics))
         dispatcher.register(InitProducerIdHandler(catalogue))
         dispatcher.register(

@@ -20,6 +20,7 @@ from appliance.broker.topic_settings import TopicSettings
 from appliance.errors import ErrorCode, KeyProviderError, RequestError, Shredded, StorageError
 from appliance.limits import MAX_DECOMPRESSED_BYTES
 from appliance.ports import Slice
+from appliance.raft.ready import Role
 from appliance.types import Entry, EntryHeader, EntryKind, Index, Offset, Term, TimestampMs
 from appliance.wire.kafka.records import BatchHeader, Record, decode_batch, read_header, read_stamp
 
@@ -73,7 +74,7 @@ class PartitionState:
 
 
 class Partition:
-    """A partition whose replica leads."""
+    """A partition of which a replica is open here; what is written goes to the one that leads."""
 
     __slots__ = ("_ended", "_replica", "_shredded_below", "_state")
 
@@ -114,6 +115,17 @@ class Partition:
         return self._replica.term
 
     @property
+    def follows(self) -> bool:
+        """Whether this replica is sound and hears a leader elsewhere."""
+        replica = self._replica
+        return (
+            replica.role is Role.FOLLOWER
+            and replica.leader is not None
+            and not replica.failed
+            and not replica.closed
+        )
+
+    @property
     def size_bytes(self) -> int:
         """What its files amount to."""
         return sum(segment.size_bytes for segment in self._replica.log.segments())
@@ -135,6 +147,21 @@ class Partition:
         if epoch > self.leader_epoch or not known:
             return -1, -1
         return known[-1]
+
+    def divergence(self, epoch: int, offset: int) -> tuple[int, int] | None:
+        """Where a reader whose last batch is of `epoch` left this log, or None if it did not.
+
+        The largest epoch up to its own and that one's end, where the reader's is another or lies
+        beyond (KIP-595). Raises RequestError(OFFSET_OUT_OF_RANGE) where nothing is known of it.
+        """
+        known, end = self.end_of_epoch(epoch)
+        if epoch == self.leader_epoch:
+            end = self._replica.log.end_offset
+        if known < 0:
+            raise RequestError(
+                ErrorCode.OFFSET_OUT_OF_RANGE, "the epoch of the last batch is not known here"
+            )
+        return (known, end) if known < epoch or end < offset else None
 
     def append(self, batch: memoryview, header: BatchHeader, done: Done, now_ms: int) -> None:
         """Has a checked batch written; `done` is told later, or now for a committed retry.

@@ -14,6 +14,7 @@ from appliance.broker.catalogue import Catalogue
 from appliance.broker.consensus import Consensus
 from appliance.broker.foundation import GROUPS_LOG
 from appliance.broker.leaders import Leader
+from appliance.broker.replica import Replica
 from appliance.coordination.cluster_commands import CLUSTER_LEVEL, NodeState
 from appliance.errors import ErrorCode, RequestError
 from appliance.types import NodeId, PartitionId
@@ -83,6 +84,31 @@ class Placement:
     def in_sync(self, group: PartitionId) -> tuple[NodeId, ...]:
         """Those of them that are there, as far as this node hears."""
         return tuple(node for node in self.replicas(group) if self._consensus.alive(node))
+
+    def stands_in(self, rack: str) -> bool:
+        """Whether this node is in a rack that a reader says it is in; an empty one is none."""
+        known = self._catalogue.state.nodes.get(self._node)
+        return bool(rack) and known is not None and known.rack == rack
+
+    def nearer_reader(self, replica: Replica[None], rack: str) -> NodeId | None:
+        """Who, of the replicas in a reader's rack, serves it instead of this leader (KIP-392).
+
+        It lives, stays, and holds all that is committed; of several, it is the one that holds most.
+        None if this node is in that rack itself, or none of them is.
+        """
+        if not rack or self.stands_in(rack):
+            return None
+        nodes, commit = self._catalogue.state.nodes, replica.core.commit
+        matched = {
+            node: replica.core.matched(node) or 0
+            for node in sorted(replica.configuration.voters)
+            if node in nodes
+            and nodes[node].rack == rack
+            and not nodes[node].draining
+            and self._consensus.alive(node)
+        }
+        nearest = max(matched, key=lambda node: matched[node], default=None)
+        return nearest if nearest is not None and matched[nearest] >= commit else None
 
     def coordinator(self, _: str) -> NodeId | None:
         """The node that coordinates a group of consumers, or None while nobody does."""

@@ -127,6 +127,26 @@ class Topics:
             await self._led(live.topic.partitions[index], partition)
         return partition
 
+    async def readable(
+        self,
+        name: TopicName,
+        index: PartitionIndex,
+        topic_id: TopicId | None,
+        reader_rack: str,
+    ) -> Partition:
+        """A partition to read from: led here, or followed here and read from this node's rack.
+
+        A follower shows what it knows to be committed (KIP-392). One that hears no leader sends
+        its readers away. Raises RequestError as `partition`.
+        """
+        if self._placement.stands_in(reader_rack):
+            live = self.find(name, topic_id)
+            if live is not None and 0 <= index < len(live.partitions):
+                partition = live.partitions[index]
+                if partition is not None and partition.follows:
+                    return partition
+        return await self.partition(name, index, topic_id)
+
     async def _led(self, group: PartitionId, partition: Partition) -> None:
         """Waits a moment for this node to lead, if nobody else does; raises RequestError."""
         replica = partition.replica

@@ -3,7 +3,8 @@
 Rules: limits are Kafka's: `max_bytes` over all, each partition's own, and the first batch found is
 always whole, so that no batch blocks a reader for ever. A request that waited is judged again
 before its reply, and everything is read again by that ruling. What a session holds is judged with
-every fetch, as if it had been sent (KIP-227).
+every fetch, as if it had been sent (KIP-227). A reader that names its rack is sent to a replica
+there, and served by one (KIP-392).
 """
 
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from appliance.broker.growth import Reader
 from appliance.broker.handlers.order import in_order_or_by_id
 from appliance.broker.judge import Judge
 from appliance.broker.partition import Partition
+from appliance.broker.placement import Placement
 from appliance.broker.quotas import Quotas
 from appliance.broker.redirect import NotLeader, endpoints_of
 from appliance.broker.topics import Topics
@@ -33,6 +35,7 @@ from appliance.limits import MAX_FETCH_BYTES, MAX_FETCH_WAIT_MS
 from appliance.ports import Slice
 from appliance.types import Offset, TopicName
 from appliance.wire.requests import (
+    EpochEnd,
     Fetch,
     FetchedPartition,
     FetchedTopic,
@@ -47,7 +50,8 @@ class _Reading(msgspec.Struct):
 
     left_bytes: int
     size_bytes: int = 0
-    failed: bool = False
+    told: bool = False
+    """Something is to be said at once: an error, or where else to read."""
     seen: list[tuple[Partition, Offset]] = []
     """Each partition with the high watermark that its part was read under."""
 
@@ -68,12 +72,15 @@ class FetchHandler:
         judge: Judge,
         sessions: FetchSessions,
         catalogue: Catalogue,
+        *,
+        placement: Placement,
         quotas: Quotas,
     ) -> None:
         self._topics = topics
         self._judge = judge
         self._sessions = sessions
         self._catalogue = catalogue
+        self._placement = placement
         self._quotas = quotas
 
     def refuse(self, request: Fetch, code: ErrorCode) -> FetchResult:
@@ -141,9 +148,9 @@ class FetchHandler:
             granted = (
                 authorized.request.topics if session is None else self._granted(authorized, topics)
             )
-            reading, results = await self._read(most_bytes, granted)
+            reading, results = await self._read(most_bytes, asked.rack_id, granted)
             missing_bytes = least_bytes - reading.size_bytes
-            answers_now = reading.failed or len(granted) < len(topics) or not reading.seen
+            answers_now = reading.told or len(granted) < len(topics) or not reading.seen
             if missing_bytes <= 0 or answers_now or trio.current_time() >= deadline:
                 break
             if not reading.grown:
@@ -173,7 +180,7 @@ class FetchHandler:
         return [topic for topic in named if topic.name in allowed]
 
     async def _read(
-        self, max_bytes: int, topics: Sequence[FetchTopic]
+        self, max_bytes: int, rack: str, topics: Sequence[FetchTopic]
     ) -> tuple[_Reading, list[FetchedTopic]]:
         reading = _Reading(min(max(max_bytes, 0), MAX_FETCH_BYTES))
         results = []
@@ -181,9 +188,9 @@ class FetchHandler:
             parts = []
             for part in topic.partitions:
                 try:
-                    parts.append(await self._read_part(topic, part, reading))
+                    parts.append(await self._read_part(topic, part, rack, reading))
                 except RequestError as error:
-                    reading.failed = True
+                    reading.told = True
                     leader = error.hint if isinstance(error, NotLeader) else None
                     shredded = isinstance(error, Shredded)
                     parts.append(
@@ -193,12 +200,16 @@ class FetchHandler:
         return reading, results
 
     async def _read_part(
-        self, topic: FetchTopic, part: FetchPartition, reading: _Reading
+        self, topic: FetchTopic, part: FetchPartition, rack: str, reading: _Reading
     ) -> FetchedPartition:
-        partition = await self._topics.partition(topic.name, part.index, topic.topic_id)
+        partition = await self._topics.readable(topic.name, part.index, topic.topic_id, rack)
         partition.check_epoch(part.current_leader_epoch)
         high_watermark = partition.high_watermark
         reading.seen.append((partition, high_watermark))
+        elsewhere = self._elsewhere(partition, part, rack)
+        if elsewhere is not None:
+            reading.told = True
+            return elsewhere
         held = await _slice(partition, part, reading)
         reading.left_bytes -= held.size_bytes
         reading.size_bytes += held.size_bytes
@@ -210,6 +221,24 @@ class FetchHandler:
             partition.start_offset,
             held.batches,
         )
+
+    def _elsewhere(
+        self, partition: Partition, part: FetchPartition, rack: str
+    ) -> FetchedPartition | None:
+        """What is told instead of records: where the reader went astray, or who is nearer to it."""
+        high_watermark = partition.high_watermark
+        told = FetchedPartition(
+            part.index, ErrorCode.NONE, high_watermark, high_watermark, partition.start_offset
+        )
+        if part.last_fetched_epoch >= 0:
+            diverging = partition.divergence(part.last_fetched_epoch, part.offset)
+            if diverging is not None:
+                return msgspec.structs.replace(told, diverging=EpochEnd(*diverging))
+        if rack and partition.replica.serving:
+            nearer = self._placement.nearer_reader(partition.replica, rack)
+            if nearer is not None and partition.start_offset <= part.offset <= high_watermark:
+                return msgspec.structs.replace(told, preferred_read_replica=nearer)
+        return None
 
 
 def _is_incremental(asked: Fetch) -> bool:

@@ -5,6 +5,7 @@ requests between nodes pass the gate as they do on the peer listener.
 """
 
 from contextlib import asynccontextmanager
+from typing import ClassVar
 from uuid import UUID
 
 import pytest
@@ -49,6 +50,8 @@ class Member:
 class Cluster:
     """Nodes, their disks, and the network between them."""
 
+    racks: ClassVar[dict[int, str]] = {}
+
     def __init__(self, world, nursery):
         self.world = world
         self.nursery = nursery
@@ -65,7 +68,7 @@ class Cluster:
         settings = BrokerSettings(
             domain=self.domain,
             host=f"host-{number}",
-            rack=None,
+            rack=self.racks.get(number),
             endpoints=tuple(
                 Endpoint(name, f"n{number}", port)
                 for name, port in (("kafka", 9093), ("native", 9193), ("peer", 9293))
