@@ -1,6 +1,6 @@
 """What a broker asks of its node's sealed storage (DESIGN sections 5 and 7)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -152,6 +152,19 @@ class PartitionLog(Protocol):
         """
         ...
 
+    @property
+    def outdated_bytes(self) -> int:
+        """Of files that are sealed under an older data key than the next one will be."""
+        ...
+
+    async def rekey(self, rest: Callable[[int], Awaitable[None]]) -> bool:
+        """Has one more file sealed under the log's newest data key; False if all were.
+
+        The active file is ended; a closed one is written anew and replaced, in steps that any crash
+        may interrupt. `rest` is awaited after so many bytes. Raises DamageDetected, StorageError.
+        """
+        ...
+
     async def end_compaction(self, end: Offset) -> None:
         """Remembers durably where a pass of compaction ended."""
         ...
@@ -273,6 +286,13 @@ class KeyMaintenance(Protocol):
 
     async def count_wraps(self) -> list[WrapCount]:
         """Every wrap of this node, by domain and version. Raises StorageError."""
+        ...
+
+    async def advance(self, partition: PartitionId) -> None:
+        """Has an open log's next file begin under its domain's newest key, as Vault has it now.
+
+        Raises KeysUnavailable, KeysRefused.
+        """
         ...
 
     async def rewrap(self, after: PartitionId | None, limit: int) -> Rewrapped:

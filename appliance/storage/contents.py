@@ -198,6 +198,12 @@ class FileHome:
         self._disk.remove(self._name(entry.file))
         self._disk.remove(f"{self._name(entry.file)}.index")
 
+    def remove_torn(self) -> None:
+        """Removes what was ever cut from the ends of this log's files."""
+        for name in self._disk.names(str(self._partition)):
+            if name.endswith(".torn"):
+                self._disk.remove(f"{self._partition}/{name}")
+
     def forget(self, entry: FileEntry) -> None:
         """Lets go of what is held of a closed file."""
         self._cache.forget(entry.file)

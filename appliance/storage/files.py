@@ -197,6 +197,28 @@ class LogFiles:
         fresh.close(closed, old.limit)
         self._take_over([fresh if file is old else file for file in self._files])
 
+    @property
+    def outdated(self) -> list[LogFile]:
+        """Files that are sealed under an older key than the next one will be, oldest first."""
+        newest = self.newest_epoch
+        return [file for file in self._files if file.entry.key_epoch < newest]
+
+    def renew_active(self) -> None:
+        """Puts a new file in place of the active one, which holds no entry that is not void."""
+        old = self.active.entry
+        fresh = self._made(old.first_index, old.first_offset, old.first_tag)
+        entries = (*(file.entry for file in self._files[:-1]), fresh.entry)
+        try:
+            self._name_files(entries, self._manifest.epoch_table)
+        except StorageFull:
+            fresh.remove()
+            raise
+        self._take_over([*self._files[:-1], fresh])
+
+    def remove_torn(self) -> None:
+        """Removes the torn ends that were kept aside: they are sealed under keys of before."""
+        self._home.remove_torn()
+
     def set_compacted(self, end: Offset) -> None:
         """Remembers where a pass of compaction ended."""
         self._change(lambda manifest: msgspec.structs.replace(manifest, compacted=end))
@@ -257,6 +279,8 @@ class LogFiles:
 
         self._change(changed)
         self._new_keys = ()
+        for epoch in self._data_keys.keys() - needed:
+            self._data_keys[epoch].wipe()
 
     def _take_over(self, files: list[LogFile]) -> None:
         """Goes on with these files and removes the others, which no manifest names any more."""

@@ -34,10 +34,11 @@ from appliance.storage.files import LogFiles
 from appliance.storage.flushing import Flusher, SealedGroups, Unwritten
 from appliance.storage.layout import Stamp
 from appliance.storage.logfile import END_OF_INDEXES, LogFile
+from appliance.storage.manifest import ClosedEnd
 from appliance.storage.marks import MarkRecord
 from appliance.storage.reading import Collected, find_batch_at_time, read_batches, read_entries
 from appliance.storage.recovery import Recovered
-from appliance.storage.rewriting import Change, rewrite
+from appliance.storage.rewriting import Change, Rest, Rewritten, rewrite, unchanged
 from appliance.storage.rounds import WriteRounds
 from appliance.storage.staging import Group, Staging
 from appliance.storage.worker import in_thread
@@ -343,11 +344,51 @@ class SealedLog:
             if self._files.closed_at(first_index) is not old:
                 return  # retention has taken the file while it was read
             raise
-        if rewritten.changed and rewritten.closed is not None:
-            async with self._change(END_OF_INDEXES):
-                await self._write(
-                    self._files.take_rewritten, old, rewritten.fresh, rewritten.closed
-                )
+        if rewritten.wanted and rewritten.closed is not None:
+            await self._replace(rewritten, rewritten.closed)
+
+    @property
+    def outdated_bytes(self) -> int:
+        """See `ports.PartitionLog.outdated_bytes`."""
+        return sum(file.end for file in self._files.outdated)
+
+    async def rekey(self, rest: Rest) -> bool:
+        """See `ports.PartitionLog.rekey`."""
+        self._refuse_if_failed()
+        outdated = self._files.outdated
+        if not outdated:
+            await self._write(self._files.remove_torn)
+            return False
+        if self._files.active in outdated:
+            await self._renew_active()
+        else:
+            old = outdated[0]
+            try:
+                rewritten = await rewrite(self._files, old, unchanged, self._stamp, rest)
+            except StorageError:
+                if old in self._files.outdated:
+                    raise
+                return True  # retention has taken the file while it was read
+            if rewritten.closed is not None:
+                await self._replace(rewritten, rewritten.closed)
+        return True
+
+    async def _replace(self, rewritten: Rewritten, closed: ClosedEnd) -> None:
+        async with self._change(END_OF_INDEXES):
+            await self._write(self._files.take_rewritten, rewritten.old, rewritten.fresh, closed)
+
+    async def _renew_active(self) -> None:
+        """Has what is written next sealed under the newest key: ends the active file.
+
+        One that holds no entry is replaced.
+        """
+        async with self._change(END_OF_INDEXES):
+            next_index = Index(self._written + 1)
+            if self._files.active.entry.first_index == next_index:
+                await self._write(self._files.renew_active)
+            else:
+                runs = self._epochs.before(next_index)
+                await self._write(self._files.roll, next_index, self._written_offset(), runs)
 
     async def end_compaction(self, end: Offset) -> None:
         """See `ports.PartitionLog.end_compaction`."""

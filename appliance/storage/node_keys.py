@@ -284,20 +284,29 @@ class NodeKeys:
     async def advance_all(self, partitions: Sequence[PartitionId]) -> None:
         """Fetches the next key of those open logs whose domain has a newer epoch."""
         for partition in partitions:
-            files = self._logs.files(partition)
-            if files is None:
-                continue
-            domain = files.manifest.domain
-            epoch = self._keys.epoch(domain)
-            if epoch <= files.newest_epoch:
-                continue
             try:
-                key, secret = await self.new_key(partition, domain, epoch)
+                await self._stage_newest(partition)
             except KeyProviderError as error:
                 _log.info("no newer data key yet", partition=str(partition), reason=str(error))
-                continue
-            if files.newest_epoch < epoch:
-                files.stage_key(key, secret)
+
+    async def advance(self, partition: PartitionId) -> None:
+        """See `ports.KeyMaintenance`."""
+        files = self._logs.files(partition)
+        if files is not None:
+            await self._keys.status(files.manifest.domain)
+            await self._stage_newest(partition)
+
+    async def _stage_newest(self, partition: PartitionId) -> None:
+        files = self._logs.files(partition)
+        if files is None:
+            return
+        domain = files.manifest.domain
+        epoch = self._keys.epoch(domain)
+        if epoch <= files.newest_epoch:
+            return
+        key, secret = await self.new_key(partition, domain, epoch)
+        if files.newest_epoch < epoch:
+            files.stage_key(key, secret)
 
 
 def _check(outcome: SecretKey | KeyProviderError, wrap: KeptWrap) -> None:

@@ -8,7 +8,7 @@ A crash before 2 leaves garbage, one after it an old file that nobody names. Ent
 term and offsets, so nothing else of the log changes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import trio
 
@@ -24,6 +24,18 @@ from appliance.types import Entry
 
 Change = Callable[[Entry, bool], Entry]
 """What takes an entry's place; told whether it is the last one of its file."""
+Rest = Callable[[int], Awaitable[None]]
+"""Awaited after so many bytes were written, and lets others run at least."""
+
+
+async def no_rest(_: int) -> None:
+    """Goes on at once."""
+    await trio.lowlevel.checkpoint()
+
+
+def unchanged(entry: Entry, _: bool) -> Entry:
+    """A `Change` that leaves every entry as it is."""
+    return entry
 
 
 class Rewritten:
@@ -34,21 +46,27 @@ class Rewritten:
         self.old = old
         self.fresh = fresh
         self.closed: ClosedEnd | None = None
-        self.changed = False
+        self.wanted = False
+        """Whether it is to take the old one's place: something changed, or its key is newer."""
 
 
-async def rewrite(files: LogFiles, old: LogFile, change: Change, stamp: Stamp) -> Rewritten:
+async def rewrite(
+    files: LogFiles, old: LogFile, change: Change, stamp: Stamp, rest: Rest = no_rest
+) -> Rewritten:
     """Step 1. Raises DamageDetected, StorageError; the new file is garbage then."""
     made = await trio.to_thread.run_sync(files.begin_rewrite, old)
     rewritten = Rewritten(old, made)
+    rewritten.wanted = made.entry.key_epoch != old.entry.key_epoch
     last = await trio.to_thread.run_sync(_last_index, old)
     groups = _groups(old)
     try:
-        while await trio.to_thread.run_sync(_rewrite_next, rewritten, groups, change, stamp, last):
-            await trio.lowlevel.checkpoint()
+        while size := await trio.to_thread.run_sync(
+            _rewrite_next, rewritten, groups, change, stamp, last
+        ):
+            await rest(size)
         rewritten.closed = await trio.to_thread.run_sync(made.end_writing, FrameKind.FINAL)
     finally:
-        if rewritten.closed is None or not rewritten.changed:
+        if rewritten.closed is None or not rewritten.wanted:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(made.remove)
     return rewritten
@@ -81,13 +99,13 @@ def _rewrite_next(
     change: Change,
     stamp: Stamp,
     last: int,
-) -> bool:
-    """Writes a group, in one frame unless it has grown; False when there is none left."""
+) -> int:
+    """Writes a group, in one frame unless it has grown; how many bytes, 0 when none is left."""
     group = next(groups, None)
     if group is None:
-        return False
+        return 0
     changed = [change(entry, entry.header.index == last) for entry in group]
-    rewritten.changed |= any(new is not entry for new, entry in zip(changed, group, strict=True))
+    rewritten.wanted |= any(new is not entry for new, entry in zip(changed, group, strict=True))
     fresh = rewritten.fresh
     before = fresh.writer.tail
     flush = fresh.seal(
@@ -99,7 +117,7 @@ def _rewrite_next(
     fresh.put(flush)
     fresh.synced(flush)
     fresh.note(changed, before)
-    return True
+    return len(flush.buffer)
 
 
 def _frames_of(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:

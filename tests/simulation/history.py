@@ -88,7 +88,7 @@ class History:
         log = node.log
         match source.choice(
             ["append"] * 8 + ["record", "vote", "mark", "truncate", "reset", "raise", "rewrap",
-                              "rotate"]
+                              "rotate", "rekey"]
         ):  # fmt: skip
             case "append":
                 bodies = [
@@ -112,6 +112,8 @@ class History:
                 await node.rewrap()
             case "rotate":
                 await node.rotate()
+            case "rekey":
+                await node.rekey()
 
     def _not_committed(self) -> list[int]:
         """What truncation may keep up to: never less than where the log starts for readers."""

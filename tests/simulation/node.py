@@ -13,6 +13,7 @@ from appliance.errors import StorageError
 from appliance.ports import HardState
 from appliance.storage import log as log_module
 from appliance.storage.node import NodeDirectory
+from appliance.storage.rewriting import no_rest
 from appliance.types import (
     ClusterId,
     Entry,
@@ -192,6 +193,13 @@ class SimulatedNode:
         """Has the next file sealed under a newer key."""
         self.keys.version += 1
         await self.node.keys.advance_all([PARTITION])
+
+    async def rekey(self) -> None:
+        """Seals everything that the log holds anew, under a newer key."""
+        await self.rotate()
+        while await self.log.rekey(no_rest):
+            pass
+        assert not self.log.outdated_bytes
 
     async def rewrap(self) -> None:
         """Wraps every key of the directory anew."""

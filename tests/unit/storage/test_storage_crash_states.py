@@ -86,6 +86,14 @@ async def rewrap_and_rotate(node):
     await node.append(b"three", term=1)
 
 
+async def rekey(node):
+    for number in range(3):
+        await node.append(b"%d" % number + LARGE, term=1)
+    await node.truncate(1)
+    await node.rekey()
+    await node.append(b"last", term=2)
+
+
 async def vote_and_record(node):
     await node.vote(1)
     await node.record(b"who did what", b"and when")
@@ -111,6 +119,7 @@ STORIES = (
     begin_anew_after_a_snapshot,
     raise_the_start,
     rewrap_and_rotate,
+    rekey,
     vote_and_record,
     stop_and_go_on,
 )
