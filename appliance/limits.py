@@ -217,6 +217,8 @@ MAX_DOCUMENT_BYTES = 8 * MIB
 """A manifest, an index or an identity, sealed."""
 MAX_REWRAPPED_AT_ONCE = 200
 """Keys of one request to the key provider, and of one slice of re-wrapping (DESIGN section 6)."""
+REKEY_BYTES_PER_S = 64 * MIB
+"""At most, while data is sealed anew under new keys: about a fifth of what one disk can do."""
 MAX_CERTIFICATE_OF_DESTRUCTION_BYTES = 64 * KIB
 MAX_WRAPPED_KEY_BYTES = 4 * KIB
 MAX_JOURNAL_BYTES = 4 * MIB

@@ -69,6 +69,7 @@ from appliance.wire.requests import (
     OffsetForLeaderEpoch,
     Produce,
     PushTelemetry,
+    RekeyKeys,
     RemoveNode,
     ReplacePolicy,
     Request,
@@ -461,6 +462,7 @@ CATALOGUE: Final[Mapping[type[Request], CatalogueEntry]] = MappingProxyType({
         _need(Action.DESCRIBE, ResourceKind.CLUSTER, narrowing.cluster_name)
     ),
     RewrapKeys: _on_keys(_need(Action.ALTER, ResourceKind.CLUSTER, narrowing.cluster_name)),
+    RekeyKeys: _on_keys(_need(Action.ALTER, ResourceKind.CLUSTER, narrowing.cluster_name)),
     ShredTopic: _on_keys(
         _need(Action.ALTER, ResourceKind.CLUSTER, narrowing.cluster_name),
         _need(Action.DELETE, ResourceKind.TOPIC, narrowing.shredded_topic),

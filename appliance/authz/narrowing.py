@@ -36,6 +36,7 @@ from appliance.wire.requests import (
     OffsetFetchGroup,
     OffsetForLeaderEpoch,
     Produce,
+    RekeyKeys,
     Request,
     RewrapKeys,
     SettingsOf,
@@ -209,7 +210,7 @@ def the_policy(_: Request) -> str:
     return POLICY.name
 
 
-def cluster_name(_: DescribeKeys | RewrapKeys | ShredTopic) -> str:
+def cluster_name(_: DescribeKeys | RewrapKeys | RekeyKeys | ShredTopic) -> str:
     """The one cluster."""
     return CLUSTER.name
 

@@ -5,7 +5,7 @@ principal's. What the leader has decided shows on this node before the client is
 whoever asked here finds it here.
 """
 
-from typing import Final
+from typing import Final, cast
 
 import trio
 
@@ -29,6 +29,7 @@ from appliance.wire.requests import (
     DeleteTopics,
     DescribeAcls,
     DescribeClientQuotas,
+    DescribeKeys,
     DescribeNodes,
     DescribePolicy,
     DrainNode,
@@ -36,9 +37,11 @@ from appliance.wire.requests import (
     LeadPartition,
     ListPartitionReassignments,
     MovePartition,
+    RekeyKeys,
     RemoveNode,
     ReplacePolicy,
     Request,
+    RewrapKeys,
     ShredTopic,
 )
 from appliance.wire.requests.peer import Forward, Forwarded
@@ -69,6 +72,10 @@ LED: Final[frozenset[type[Request]]] = frozenset(
 )
 """What changes the catalogue, and what is to be read from it as it is now."""
 
+OfNode = DescribeKeys | RewrapKeys | RekeyKeys
+OF_NODE: Final[frozenset[type[Request]]] = frozenset({DescribeKeys, RewrapKeys, RekeyKeys})
+"""What is asked of one node, whichever node is reached."""
+
 
 class Forwarding:
     """The way from this node to the catalogue's leader."""
@@ -86,6 +93,8 @@ class Forwarding:
         """Whether another node has to answer."""
         if isinstance(request, LeadPartition):
             return self._leader_of(request) not in {None, self._foundation.node}
+        if type(request) in OF_NODE:
+            return cast(OfNode, request).node not in {None, self._foundation.node}
         return type(request) in LED and not self.alone
 
     def _leader_of(self, request: LeadPartition) -> NodeId | None:
@@ -99,6 +108,8 @@ class Forwarding:
         """The leader's answer; raises RequestError when there is none to be had."""
         if isinstance(request, LeadPartition):
             leader = self._leader_of(request)
+        elif isinstance(request, OfNode):
+            leader = request.node
         else:
             with trio.move_on_after(MAX_LEADER_WAIT_S):
                 await self._foundation.consensus.leaders.named(CATALOGUE_LOG)

@@ -79,6 +79,7 @@ from appliance.broker.handlers.reassignments import (
     AlterPartitionReassignmentsHandler,
     ListPartitionReassignmentsHandler,
 )
+from appliance.broker.handlers.rekey_keys import RekeyKeysHandler
 from appliance.broker.handlers.replace_policy import ReplacePolicyHandler
 from appliance.broker.handlers.rewrap_keys import RewrapKeysHandler
 from appliance.broker.handlers.scram_credentials import (
@@ -100,6 +101,7 @@ from appliance.broker.peering import Identity, Peers
 from appliance.broker.placement import Placement, TopicDefaults
 from appliance.broker.policy_editing import PolicyEditing
 from appliance.broker.quotas import Quotas
+from appliance.broker.rekeying import Rekeyer
 from appliance.broker.rendezvous import remembered
 from appliance.broker.shredding import NO_SIGNER, Shredder
 from appliance.broker.steward import Steward
@@ -188,6 +190,7 @@ class BrokerNode:
             foundation, catalogue, self._topics, self._fetch_sessions.forget_topic
         )
         self._shredder = Shredder(foundation, catalogue, signer)
+        self._rekeyer = Rekeyer(foundation, self._topics)
         self._steward = Steward(foundation, catalogue, self._placement)
         self._forwarding = Forwarding(foundation, catalogue)
         self._coordinator = Coordinator(
@@ -536,6 +539,7 @@ class BrokerNode:
         storage, topics = self._foundation.storage, self._topics
         dispatcher.register(DescribeKeysHandler(self._catalogue, storage, self._settings.domain))
         dispatcher.register(RewrapKeysHandler(storage, auditor))
+        dispatcher.register(RekeyKeysHandler(self._rekeyer, auditor))
         dispatcher.register(ShredTopicHandler(topics, self._shredder, auditor))
 
     async def seal_domain(self, domain: KeyDomainId) -> None:

@@ -17,6 +17,7 @@ from appliance.broker.key_domains import TopicDomains
 from appliance.broker.partition import Partition, PartitionState
 from appliance.broker.placement import Placement
 from appliance.broker.redirect import NotLeader
+from appliance.broker.replica import Replica
 from appliance.broker.topic_names import check_topic_name
 from appliance.broker.topic_settings import Given, TopicSettings, check_settings, meaning
 from appliance.coordination.cluster_commands import Assignment
@@ -296,6 +297,18 @@ class Topics:
         for index, partition_id in enumerate(topic.partitions):
             self._places[partition_id] = topic.name, PartitionIndex(index)
             self.settle(partition_id)
+
+    async def hold(self, group: PartitionId) -> Replica[None] | None:
+        """The replica of a partition that lies here, opened if need be; None of what does not.
+
+        None also of a topic that is being shredded. Raises RequestError.
+        """
+        place = self._places.get(group)
+        live = self.find(place[0]) if place is not None else None
+        if place is None or live is None or self._domains.is_shredding(live.topic.topic):
+            return None
+        partition = live.partitions[place[1]] or await self._open(live, place[1])
+        return partition.replica
 
     async def close_logs(self, topic: Topic) -> tuple[LogEnd, ...]:
         """Closes every log of a topic that is being shredded, and says where each ended.

@@ -25,7 +25,8 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 
-from appliance.errors import ConfigurationError
+from appliance.cli.cluster import fail
+from appliance.errors import ApplianceError, ConfigurationError
 from appliance.keys.vault_custodian import VaultCustodian
 from appliance.keys.vault_settings import VaultServer
 from appliance.types import ClusterId
@@ -84,6 +85,14 @@ def load(path: Path | None) -> VaultServer:
         namespace=written.namespace,
         key_exchange=written.key_exchange,
     )
+
+
+def access(file: Path | None, token_file: Path | None) -> tuple[VaultServer, str]:
+    """Where Vault is, and the token; ends the command with a line where there is none."""
+    try:
+        return load(file), token(token_file)
+    except ApplianceError as error:
+        fail(error)
 
 
 @asynccontextmanager

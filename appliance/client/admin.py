@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from appliance.client.replies import refuse_error
 from appliance.client.session import Session
 from appliance.errors import ErrorCode, ProtocolViolation, RequestError
-from appliance.types import NodeId, PartitionId, PartitionIndex, TopicName
+from appliance.types import KeyDomainId, NodeId, PartitionId, PartitionIndex, TopicName
 from appliance.wire.requests import (
     AddNode,
     AnyRequest,
@@ -25,6 +25,8 @@ from appliance.wire.requests import (
     LeadPartition,
     MovePartition,
     NewTopic,
+    RekeyKeys,
+    RekeyKeysResult,
     RemoveNode,
     ReplacePolicy,
     ReplacePolicyResult,
@@ -104,16 +106,27 @@ class Admin:
         refuse_error(result.error, "policy", result.message)
         return result.version
 
-    async def keys(self) -> DescribeKeysResult:
-        """Every key domain as the node that answers sees it. Raises RequestError."""
-        result = await self._session.call(DescribeKeys(), DescribeKeysResult)
+    async def keys(self, node: NodeId | None = None) -> DescribeKeysResult:
+        """Every key domain as a node sees it, or the one that answers. Raises RequestError."""
+        result = await self._session.call(DescribeKeys(node), DescribeKeysResult)
         refuse_error(result.error, "keys", result.message)
         return result
 
-    async def rewrap_keys(self, after: PartitionId | None) -> RewrapKeysResult:
-        """Wraps one slice of keys anew, after a log or from the beginning. Raises RequestError."""
-        result = await self._session.call(RewrapKeys(after), RewrapKeysResult)
-        refuse_error(result.error, "keys", result.message)
+    async def rewrap_keys(self, after: PartitionId | None, node: NodeId) -> RewrapKeysResult:
+        """Wraps one slice of a node's keys anew, after a log or from the beginning.
+
+        Raises RequestError.
+        """
+        result = await self._session.call(RewrapKeys(after, node=node), RewrapKeysResult)
+        refuse_error(result.error, f"keys of node {node}", result.message)
+        return result
+
+    async def rekey(
+        self, node: NodeId, *, begin: bool, domain: KeyDomainId | None = None
+    ) -> RekeyKeysResult:
+        """Has a node seal its data anew, or looks how far it is. Raises RequestError."""
+        result = await self._session.call(RekeyKeys(begin, domain, node), RekeyKeysResult)
+        refuse_error(result.error, f"keys of node {node}", result.message)
         return result
 
     async def shred_topic(self, name: TopicName, step: ShredStep) -> ShredTopicResult:

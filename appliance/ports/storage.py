@@ -289,7 +289,7 @@ class KeyMaintenance(Protocol):
         ...
 
     async def advance(self, partition: PartitionId) -> None:
-        """Has an open log's next file begin under its domain's newest key, as Vault has it now.
+        """Has an open log's next file begin under its domain's newest key, as last heard.
 
         Raises KeysUnavailable, KeysRefused.
         """

@@ -285,18 +285,12 @@ class NodeKeys:
         """Fetches the next key of those open logs whose domain has a newer epoch."""
         for partition in partitions:
             try:
-                await self._stage_newest(partition)
+                await self.advance(partition)
             except KeyProviderError as error:
                 _log.info("no newer data key yet", partition=str(partition), reason=str(error))
 
     async def advance(self, partition: PartitionId) -> None:
         """See `ports.KeyMaintenance`."""
-        files = self._logs.files(partition)
-        if files is not None:
-            await self._keys.status(files.manifest.domain)
-            await self._stage_newest(partition)
-
-    async def _stage_newest(self, partition: PartitionId) -> None:
         files = self._logs.files(partition)
         if files is None:
             return

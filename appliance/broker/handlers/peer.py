@@ -11,7 +11,7 @@ from appliance.authz.gate import Authorized
 from appliance.broker.caller import Caller
 from appliance.broker.catalogue import Catalogue
 from appliance.broker.consensus import Consensus
-from appliance.broker.forwarding import LED
+from appliance.broker.forwarding import LED, OfNode
 from appliance.broker.peer_codec import VERSION
 from appliance.broker.peering import Peers
 from appliance.errors import ErrorCode, ProtocolViolation, RequestError
@@ -123,7 +123,7 @@ class ForwardHandler:
         """Has the request judged and answered as the one of its principal."""
         forward = authorized.request
         is_led = type(forward.request) in LED
-        if not is_led and not isinstance(forward.request, LeadPartition):
+        if not is_led and not isinstance(forward.request, LeadPartition | OfNode):
             return PeerRefused(ErrorCode.INVALID_REQUEST, "such a request is not forwarded")
         if self._dispatch is None or (is_led and not self._catalogue.leads):
             return PeerRefused(ErrorCode.NOT_CONTROLLER, "this node does not lead the catalogue")

@@ -8,12 +8,14 @@ from msgspec import Meta
 
 from appliance.errors import ErrorCode
 from appliance.limits import MAX_REWRAPPED_AT_ONCE
-from appliance.types import KeyDomainId, PartitionId, TopicName
+from appliance.types import KeyDomainId, NodeId, PartitionId, TopicName
 from appliance.wire.requests.base import Part, Request, Response
 
 
 class DescribeKeys(Request, frozen=True):
-    """Asks for every key domain and how this node stands with it."""
+    """Asks for every key domain and how a node stands with it; None is the node that is asked."""
+
+    node: NodeId | None = None
 
 
 class KeyDomainState(Part, frozen=True):
@@ -44,10 +46,14 @@ class DescribeKeysResult(Response, frozen=True):
 
 
 class RewrapKeys(Request, frozen=True):
-    """Asks for one slice of keys to be wrapped under the newest versions; None begins."""
+    """Asks for one slice of keys to be wrapped under the newest versions.
+
+    `after` None begins; `node` None is the node that is asked.
+    """
 
     after: PartitionId | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_REWRAPPED_AT_ONCE)] = MAX_REWRAPPED_AT_ONCE
+    node: NodeId | None = None
 
 
 class RewrapKeysResult(Response, frozen=True):
@@ -58,6 +64,28 @@ class RewrapKeysResult(Response, frozen=True):
     rewrapped: int = 0
     failed: tuple[str, ...] = ()
     after: PartitionId | None = None
+    message: str | None = None
+
+
+class RekeyKeys(Request, frozen=True):
+    """Has a node seal its data anew under the newest keys, or asks how far that is.
+
+    `node` None is the node that is asked, `domain` None are all. It goes on by itself once begun.
+    """
+
+    begin: bool
+    domain: KeyDomainId | None = None
+    node: NodeId | None = None
+
+
+class RekeyKeysResult(Response, frozen=True):
+    """How far it is: bytes of files under older keys, then and now; `failed` are reasons."""
+
+    error: ErrorCode = ErrorCode.NONE
+    running: bool = False
+    total_bytes: int = 0
+    left_bytes: int = 0
+    failed: tuple[str, ...] = ()
     message: str | None = None
 
 

@@ -114,6 +114,7 @@ SAMPLES: list[tuple[wire.Request, ErrorCode | None, set[tuple[ResourceKind, Erro
     (wire.ReplacePolicy("", 1), CLUSTER, set()),
     (wire.DescribeKeys(), CLUSTER, set()),
     (wire.RewrapKeys(), CLUSTER, set()),
+    (wire.RekeyKeys(True), CLUSTER, set()),
     (wire.ShredTopic(HIDDEN, wire.ShredStep.BEGIN), CLUSTER, set()),
 ]
 
@@ -215,6 +216,7 @@ def test_no_user_is_heard_on_another_listener(
         wire.ReplacePolicy("", 1),
         wire.DescribeKeys(),
         wire.RewrapKeys(),
+        wire.RekeyKeys(True),
         wire.ShredTopic(HIDDEN, wire.ShredStep.COMPLETE),
     ],
 )

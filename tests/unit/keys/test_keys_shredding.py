@@ -25,7 +25,7 @@ from appliance.storage.blockfile import PosixDisk
 from appliance.storage.node import NodeDirectory
 from appliance.types import KeyDomainId, NodeId
 from appliance.wire.kafka.records import stamp
-from appliance.wire.requests import ShredStep, ShredTopic
+from appliance.wire.requests import DescribeKeys, ShredStep, ShredTopic
 
 from ..broker import conftest as broker  # noqa: TID252 - tests are no installed package
 from ..broker.three_nodes import Cluster, three_nodes  # noqa: TID252 - see above
@@ -184,6 +184,9 @@ def test_no_copy_and_no_node_reads_a_shredded_topic_and_its_offsets_go_on(play, 
             await trio.to_thread.run_sync(shutil.copytree, cluster.path(number), copy)
         secrets = [each for n in NODES for each in cluster.secrets(n, group)]
         assert len(secrets) == 3
+        for number in NODES:
+            described = await cluster.ask(1, DescribeKeys(node=NodeId(number)))
+            assert (described.error, described.node) == (ErrorCode.NONE, number)
         began = time.monotonic()
         begun = await cluster.step(2, ShredStep.BEGIN)
         assert (begun.error, begun.domain, begun.waiting_for) == (ErrorCode.NONE, old, ())
