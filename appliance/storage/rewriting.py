@@ -117,7 +117,7 @@ def _rewrite_next(
     fresh.put(flush)
     fresh.synced(flush)
     fresh.note(changed, before)
-    return len(flush.buffer)
+    return flush.end - flush.position
 
 
 def _frames_of(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
