@@ -86,7 +86,12 @@ def node_settings(facts: NodeFacts) -> tuple[NodeSetting, ...]:
         bound("max.connections.per.ip", MAX_CONNECTIONS_PER_ADDRESS, "of one listener"),
         bound("max.incremental.fetch.session.cache.slots", MAX_FETCH_SESSIONS, "fetch sessions"),
         bound("message.max.bytes", DEFAULT_BATCH_BYTES, "the default of a topic's"),
-        NodeSetting("min.insync.replicas", INT, "1", "a majority acknowledges in any case"),
+        NodeSetting(
+            "min.insync.replicas",
+            INT,
+            "1",
+            "the default of a topic's, beside a majority",
+        ),
         given("node.id", INT, str(facts.node), "node.id"),
         given("num.partitions", INT, str(facts.default_partitions), "topics.default_partitions"),
         bound("offset.metadata.max.bytes", MAX_OFFSET_METADATA_BYTES, "of one committed offset"),

@@ -17,6 +17,7 @@ from appliance.broker.producers import Producer, ProducerTable
 from appliance.broker.replica import Replica
 from appliance.broker.retention import new_start
 from appliance.broker.topic_settings import TopicSettings
+from appliance.broker.withheld import Wanted
 from appliance.errors import ErrorCode, KeyProviderError, RequestError, Shredded, StorageError
 from appliance.limits import MAX_DECOMPRESSED_BYTES
 from appliance.ports import Slice
@@ -163,12 +164,22 @@ class Partition:
             )
         return (known, end) if known < epoch or end < offset else None
 
-    def append(self, batch: memoryview, header: BatchHeader, done: Done, now_ms: int) -> None:
+    def append(
+        self,
+        batch: memoryview,
+        header: BatchHeader,
+        done: Done,
+        now_ms: int,
+        wanted: Wanted | None = None,
+    ) -> None:
         """Has a checked batch written; `done` is told later, or now for a committed retry.
 
+        It is told of success when a majority holds the batch, or as many replicas as are `wanted`.
         Raises RequestError without having taken the batch.
         """
         self._check_usable()
+        if wanted is not None:
+            done = self._replica.withheld.until(wanted, done)
         replica, producers = self._replica, self._state.producers
         if header.producer_id < 0:
             replica.propose(

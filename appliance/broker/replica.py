@@ -26,6 +26,7 @@ from appliance.broker.peer_codec import encode_configuration
 from appliance.broker.placing import Placing
 from appliance.broker.supply import Supply
 from appliance.broker.tail import EntryTail
+from appliance.broker.withheld import Withheld
 from appliance.errors import ErrorCode, RequestError, StorageError
 from appliance.limits import MAX_BATCH_BYTES, MAX_STAGED_BYTES, TAIL_BYTES
 from appliance.ports import HardState, PartitionLog
@@ -103,6 +104,10 @@ class Replica(Generic[R]):
             send=lambda message, entries: host.send(partition, message, entries),
             still_leads=self._core.sends_for,
         )  # fmt: skip
+        self.withheld = Withheld(
+            self._core, environment.clock.monotonic, lambda: host.stirred(partition)
+        )
+        """Acknowledgements that wait for more replicas than a majority."""
         self._term_began = Index(0)
         self._drained = trio.Event()
         self._waiting_for_room = 0
@@ -195,6 +200,7 @@ class Replica(Generic[R]):
             self._writer.take_turn()
             self._core.step(message)
             self._pump(entries, offset=offset)
+            self.withheld.heard()
 
     def tick(self, ticks: int = 1) -> None:
         """Lets the core's time pass."""
@@ -202,6 +208,7 @@ class Replica(Generic[R]):
             self._writer.take_turn()
             self._core.tick(ticks)
             self._pump()
+            self.withheld.heard()
 
     def heard(self, leader: NodeId, term: Term) -> None:
         """The node of this group's leader lives and says that it leads this term."""
@@ -230,6 +237,7 @@ class Replica(Generic[R]):
     def silent(self, node: NodeId) -> None:
         """Nothing reaches a member's node."""
         self._core.report_unreachable(node)
+        self.withheld.lost(node)
 
     def campaign(self) -> None:
         """Stands for election at once."""
@@ -394,6 +402,7 @@ class Replica(Generic[R]):
     def _lead_or_follow(self, leadership: Leadership) -> None:
         self.serving = False
         self._term_began = Index(0)
+        self.withheld.end(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         if leadership.role is Role.LEADER:
             # Whatever came before the vote has been staged: a vote is saved after it.
             self._placing.end_offset = self._log.end_offset
@@ -458,6 +467,7 @@ class Replica(Generic[R]):
         self._writer.end()
         self._core.resign()
         self._applying.renounce(ErrorCode.KAFKA_STORAGE_ERROR)
+        self.withheld.end(ErrorCode.KAFKA_STORAGE_ERROR)
         self._host.led(self.partition, Leadership(Role.FOLLOWER, self._core.term, None))
         self._tell_deciders()
         self._wake_drained()
@@ -486,6 +496,7 @@ class Replica(Generic[R]):
             await self._drained.wait()
         self._waiting_for_room -= 1
         self._applying.renounce(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        self.withheld.end(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         self._tail.clear()
         if not self._failed:
             await self._log.close()

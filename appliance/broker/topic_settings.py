@@ -20,7 +20,14 @@ from appliance.broker.setting_kinds import (
     words,
 )
 from appliance.errors import ErrorCode, RequestError
-from appliance.limits import DEFAULT_BATCH_BYTES, KIB, MAX_BATCH_BYTES, MAX_SEGMENT_BYTES, MIB
+from appliance.limits import (
+    DEFAULT_BATCH_BYTES,
+    KIB,
+    MAX_BATCH_BYTES,
+    MAX_REPLICAS,
+    MAX_SEGMENT_BYTES,
+    MIB,
+)
 from appliance.wire.kafka.records import TimestampLimits
 from appliance.wire.requests import SettingKind
 
@@ -48,6 +55,7 @@ class TopicSettings(msgspec.Struct, frozen=True):
     """What the settings mean."""
 
     max_batch_bytes: int
+    min_in_sync: int
     timestamps: TimestampLimits
     segment_bytes: int
     segment_ms: int
@@ -112,7 +120,13 @@ TOPIC_SETTINGS: Final = (
         "how far behind the leader's clock a record's time may be",
     ),
     only("message.timestamp.type", STRING, "CreateTime", "records keep their producers' times"),
-    only("min.insync.replicas", INT, "1", "a majority of replicas acknowledges in any case"),
+    honoured(
+        "min.insync.replicas",
+        INT,
+        "1",
+        between(1, MAX_REPLICAS),
+        "how many replicas hold a batch before acks=all is answered; at least a majority",
+    ),
     honoured(
         "retention.bytes",
         LONG,
@@ -204,6 +218,7 @@ def meaning(kept: tuple[tuple[str, str], ...]) -> TopicSettings:
     after = values.get("message.timestamp.after.max.ms")
     return TopicSettings(
         max_batch_bytes=int(values.get("max.message.bytes", DEFAULT_BATCH_BYTES)),
+        min_in_sync=int(values.get("min.insync.replicas", "1")),
         timestamps=TimestampLimits(
             _TIMES.before_ms if before is None else int(before),
             _TIMES.after_ms if after is None else int(after),

@@ -143,6 +143,14 @@ class Core:
         leading = self._state.leading
         return None if leading is None else leading.match.get(node)
 
+    def reaches(self, node: NodeId) -> bool:
+        """Whether a leader, which this is, has no reason to think that nothing reaches a member."""
+        s = self._state
+        if s.leading is None or node == s.node:
+            return node == s.node
+        progress = s.leading.progress.get(node)
+        return progress is not None and progress.reachable
+
     def term_at(self, index: Index) -> Term | None:
         """The term of an entry, or None where this log does not reach."""
         return self._state.log.term_at(index)

@@ -19,6 +19,7 @@ from appliance.broker.pending import Pending
 from appliance.broker.placement import Placement
 from appliance.broker.topic_settings import TopicSettings
 from appliance.broker.topics import LiveTopic, Topics
+from appliance.broker.withheld import Wanted
 from appliance.errors import ErrorCode, ProtocolViolation, RequestError
 from appliance.limits import MAX_DECOMPRESSED_BYTES
 from appliance.ports import Clock
@@ -70,7 +71,24 @@ class ProduceHandler:
                 target = _target_at_once(live, part)
                 targets.append(target or await self._target(topic, part))
         redirect = Redirect(caller.listener, self._catalogue, self._placement)
-        return self._propose_all(Reply(authorized, redirect), targets)
+        return self._propose_all(request, Reply(authorized, redirect), targets)
+
+    def _wanted(self, request: Produce, target: _Target) -> Wanted | None:
+        """How many replicas have to hold a batch, if it is more than the majority that always do.
+
+        Raises RequestError(NOT_ENOUGH_REPLICAS) if so many are not there.
+        """
+        settings, partition = target
+        if settings.min_in_sync == 1 or request.acks != -1:
+            return None
+        group = partition.replica.partition
+        if len(self._placement.in_sync(group)) < settings.min_in_sync:
+            raise RequestError(
+                ErrorCode.NOT_ENOUGH_REPLICAS, f"{settings.min_in_sync} replicas are not there"
+            )
+        if settings.min_in_sync <= len(partition.replica.configuration.voters) // 2 + 1:
+            return None
+        return Wanted(settings.min_in_sync, max(request.timeout_ms, 0) / 1000)
 
     def _propose_sole(self, caller: Caller, authorized: Authorized[Produce]) -> SoleReply | None:
         """Proposes what is one batch, if nothing needs to be waited for; None if this is not it."""
@@ -86,7 +104,8 @@ class ProduceHandler:
             return None
         reply = SoleReply(topic, part, Redirect(caller.listener, self._catalogue, self._placement))
         try:
-            _propose(target, part, reply, self._clock.now_ms())
+            wanted = self._wanted(request, target)
+            _propose(target, part, reply, self._clock.now_ms(), wanted)
         except RequestError as error:
             reply.fail(error)
         return reply
@@ -111,7 +130,7 @@ class ProduceHandler:
         return live.settings, partition
 
     def _propose_all(
-        self, reply: Reply, targets: Sequence[_Target | RequestError]
+        self, request: Produce, reply: Reply, targets: Sequence[_Target | RequestError]
     ) -> Pending | None:
         now_ms = self._clock.now_ms()
         following = iter(targets)
@@ -120,7 +139,9 @@ class ProduceHandler:
                 slot = reply.slot(part)
                 target = next(following)
                 try:
-                    _propose(target, part, slot, now_ms)
+                    if isinstance(target, RequestError):
+                        raise target
+                    _propose(target, part, slot, now_ms, self._wanted(request, target))
                 except RequestError as error:
                     slot.fail(error)
         return reply.proposed()
@@ -154,13 +175,12 @@ def _check_keys(batch: memoryview) -> None:
 
 
 def _propose(
-    target: _Target | RequestError,
+    target: _Target,
     part: ProducePartition,
     slot: Slot | SoleReply,
     now_ms: TimestampMs,
+    wanted: Wanted | None,
 ) -> None:
-    if isinstance(target, RequestError):
-        raise target
     settings, partition = target
     batch = part.batch
     if batch is None:
@@ -175,4 +195,4 @@ def _propose(
         raise RequestError(ErrorCode.INVALID_TXN_STATE, "transactions are not served")
     slot.start_offset = partition.start_offset
     slot.group = partition.replica.partition
-    partition.append(batch, header, slot, now_ms)
+    partition.append(batch, header, slot, now_ms, wanted)
