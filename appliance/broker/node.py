@@ -492,7 +492,8 @@ class BrokerNode:
 
     def _register_administration(self, dispatcher: Dispatcher, auditor: Auditor) -> None:
         topics, catalogue = self._topics, self._catalogue
-        storage, settings = self._foundation.storage, self._settings
+        foundation, settings = self._foundation, self._settings
+        storage = foundation.storage
         placement = self._placement
         facts = NodeFacts(
             node=storage.node,
@@ -510,7 +511,9 @@ class BrokerNode:
         dispatcher.register(IncrementalAlterConfigsHandler(topics, auditor))
         dispatcher.register(DescribeLogDirsHandler(topics))
         dispatcher.register(DescribeProducersHandler(topics))
-        dispatcher.register(DescribeQuorumHandler(catalogue, placement))
+        dispatcher.register(
+            DescribeQuorumHandler(catalogue, foundation.consensus, foundation.clock)
+        )
         dispatcher.register(ElectLeadersHandler(topics, placement))
         dispatcher.register(UpdateFeaturesHandler())
         self._register_telemetry(dispatcher)

@@ -9,20 +9,25 @@ from appliance.raft.ready import Role
 from appliance.wire.requests import (
     AddNode,
     AlterPartitionReassignments,
+    AlterUserScramCredentials,
     CreateTopics,
     DeleteRecords,
     DeleteRecordsPartition,
     DeleteRecordsTopic,
     DescribeNodes,
+    DescribeQuorum,
+    DescribeUserScramCredentials,
     DrainNode,
     LeadPartition,
     ListPartitionReassignments,
     Metadata,
     MovePartition,
+    NamedPartitions,
     NewTopic,
     ReassignedPartition,
     ReassignedTopic,
     RemoveNode,
+    ScramUpsertion,
 )
 from tests.unit.broker.three_nodes import Cluster
 
@@ -200,6 +205,32 @@ def test_a_partition_moves_to_another_node_while_it_is_written(play):
             lambda: cluster.group() not in cluster.disks[holder].logs, "the old log to be removed"
         )
         assert await cluster.produce_surely(b"d") == 7
+
+    play(body)
+
+
+def test_the_quorum_and_credentials_are_the_leaders_to_tell_and_to_change(play):
+    async def body(cluster):
+        leader = cluster.leader(CATALOGUE_LOG)
+        elsewhere = next(n for n in (1, 2, 3) if n != leader)
+        asked = DescribeQuorum((NamedPartitions("__cluster_metadata", (0,)),))
+        told = await cluster.ask(elsewhere, asked, listener="kafka")
+        (quorum,) = told.topics[0].partitions
+        assert quorum.leader_id == leader
+        assert [voter.replica_id for voter in quorum.voters] == [1, 2, 3]
+        assert quorum.observers == ()
+        assert all(0 < voter.log_end_offset <= quorum.high_watermark for voter in quorum.voters)
+        assert all(voter.last_fetch_ms > 0 for voter in quorum.voters)
+        (own,) = [voter for voter in quorum.voters if voter.replica_id == leader]
+        assert own.log_end_offset == quorum.high_watermark
+        assert own.last_caught_up_ms == own.last_fetch_ms
+
+        password = ScramUpsertion("alice", 1, 4096, b"salt", bytes(32))
+        change = AlterUserScramCredentials((), (password,))
+        altered = await cluster.ask(elsewhere, change, listener="kafka")
+        assert altered.users[0].error is ErrorCode.NONE
+        kept = await cluster.ask(elsewhere, DescribeUserScramCredentials(None), listener="kafka")
+        assert [user.name for user in kept.users] == ["alice"]
 
     play(body)
 
