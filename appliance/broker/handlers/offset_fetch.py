@@ -10,7 +10,7 @@ from appliance.broker.coordinator import Coordinator
 from appliance.broker.topics import Topics
 from appliance.coordination.group_messages import StoredOffset
 from appliance.errors import ErrorCode
-from appliance.types import GroupName, PartitionIndex, TopicName
+from appliance.types import GroupName, PartitionIndex, TopicId, TopicName
 from appliance.wire.requests import (
     FetchedOffset,
     FetchedOffsetsGroup,
@@ -58,7 +58,14 @@ class OffsetFetchHandler:
         authorized: Authorized[OffsetFetch],
     ) -> FetchedOffsetsGroup:
         if part.topics is None:
-            return FetchedOffsetsGroup(part.group, self._all(part.group, authorized))
+            found = self._all(part.group, authorized)
+            if not authorized.asked.by_id:
+                return FetchedOffsetsGroup(part.group, found)
+            known = self._catalogue.state.topics
+            ids = tuple((known[name].topic, parts) for name, parts in found)
+            return FetchedOffsetsGroup(part.group, topic_ids=ids)
+        if part.topic_ids:
+            return FetchedOffsetsGroup(part.group, topic_ids=self._by_id(part, authorized))
         return FetchedOffsetsGroup(
             part.group,
             tuple(
@@ -68,6 +75,27 @@ class OffsetFetchHandler:
                 for name, indexes in part.topics
             ),
         )
+
+    def _by_id(
+        self, part: OffsetFetchGroup, authorized: Authorized[OffsetFetch]
+    ) -> tuple[tuple[TopicId | None, tuple[FetchedOffset, ...]], ...]:
+        """As asked; what is not known and what may not be described get the same answer."""
+        names = {
+            topic: name
+            for topic, _ in part.topic_ids
+            if topic is not None and (name := self._catalogue.name_of(topic)) is not None
+        }
+        wanted = list(dict.fromkeys(names.values()))
+        granted = frozenset(authorized.granted(Action.DESCRIBE, ResourceKind.TOPIC, wanted))
+        found = []
+        for topic, indexes in part.topic_ids:
+            name = None if topic is None else names.get(topic)
+            if name is None or name not in granted:
+                unknown = ErrorCode.UNKNOWN_TOPIC_ID
+                found.append((topic, tuple(FetchedOffset(i, error=unknown) for i in indexes)))
+            else:
+                found.append((topic, self._named(part.group, name, indexes)[1]))
+        return tuple(found)
 
     def _all(self, group: GroupName, authorized: Authorized[OffsetFetch]) -> tuple[_Topic, ...]:
         """Everything committed, each topic only if it may be described."""

@@ -168,10 +168,11 @@ class OffsetCommitResult(Response, frozen=True):
 
 
 class OffsetFetchGroup(Part, frozen=True):
-    """The partitions asked for; None asks for all that the group has committed."""
+    """The partitions asked for, by their topics' names or ids; None asks for all committed ones."""
 
     group: GroupName
     topics: tuple[tuple[TopicName, tuple[PartitionIndex, ...]], ...] | None
+    topic_ids: tuple[tuple[TopicId | None, tuple[PartitionIndex, ...]], ...] = ()
 
 
 class OffsetFetch(Request, frozen=True):
@@ -179,6 +180,8 @@ class OffsetFetch(Request, frozen=True):
 
     groups: tuple[OffsetFetchGroup, ...]
     require_stable: bool = False
+    by_id: bool = False
+    """Whether the answer names topics by their ids."""
 
 
 class FetchedOffset(Part, frozen=True):
@@ -197,6 +200,7 @@ class FetchedOffsetsGroup(Part, frozen=True):
     group: GroupName
     topics: tuple[tuple[TopicName, tuple[FetchedOffset, ...]], ...] = ()
     error: ErrorCode = ErrorCode.NONE
+    topic_ids: tuple[tuple[TopicId | None, tuple[FetchedOffset, ...]], ...] = ()
 
 
 class OffsetFetchResult(Response, frozen=True):

@@ -1,5 +1,7 @@
 """Consumer groups through the whole broker: parked requests, time, offsets that survive."""
 
+from uuid import UUID
+
 import trio
 
 from appliance.broker.foundation import GROUPS_LOG
@@ -198,6 +200,36 @@ def test_generations_go_on_after_a_restart(world, run):
             first = await broker.ask("admin", join())
             joined = await broker.ask("admin", join(first.member_id))
             assert joined.generation_id == 2
+
+    run(main)
+
+
+def test_offsets_are_read_by_the_topics_id_and_what_is_unknown_or_refused_looks_alike(world, run):
+    async def main():
+        async with world.running() as broker:
+            await broker.create()
+            await broker.create("secret")
+            for topic in ("orders", "secret"):
+                await broker.ask("admin", commit(7, topic=topic))
+            topics = broker.node.policies.state.topics
+            known, secret = topics["orders"].topic, topics["secret"].topic
+            absent = UUID(int=99)
+            asked = tuple((topic, (0,)) for topic in (known, secret, absent, None))
+
+            async def found(name):
+                request = OffsetFetch((OffsetFetchGroup("readers", (), asked),), by_id=True)
+                (group,) = (await broker.ask(name, request)).groups
+                assert tuple(topic for topic, _ in group.topic_ids) == (
+                    known, secret, absent, None,
+                )  # fmt: skip
+                return [(part.offset, part.error) for _, (part,) in group.topic_ids]
+
+            unknown, read = (-1, ErrorCode.UNKNOWN_TOPIC_ID), (7, ErrorCode.NONE)
+            assert await found("admin") == [read, read, unknown, unknown]
+            assert await found("reader") == [read, unknown, unknown, unknown]
+            everything = OffsetFetch((OffsetFetchGroup("readers", None),), by_id=True)
+            (group,) = (await broker.ask("reader", everything)).groups
+            assert [topic for topic, _ in group.topic_ids] == [known]
 
     run(main)
 

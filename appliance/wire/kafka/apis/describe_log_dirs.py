@@ -5,6 +5,7 @@ Why each version exists:
 2  flexible (KIP-482).
 3  an error for the answer as a whole (KIP-784).
 4  how large the directory's volume is, and what is left of it (KIP-827).
+5  whether it takes no new partitions (KIP-1066), which none here refuses.
 """
 
 from typing import Final
@@ -54,6 +55,7 @@ _DIRECTORY: Final = row(
     ),
     Field("total_bytes", Scalar.INT64, since=4),
     Field("usable_bytes", Scalar.INT64, since=4),
+    Field("is_cordoned", Scalar.BOOL, since=5, bound=False, default=False),
     into=LogDir,
 )
 
@@ -68,7 +70,7 @@ API: Final = Api(
     key=35,
     name="DescribeLogDirs",
     lowest=1,
-    highest=4,
+    highest=5,
     flexible_from=2,
     request=_REQUEST,
     response=_RESPONSE,

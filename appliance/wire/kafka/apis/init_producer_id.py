@@ -7,6 +7,8 @@ Why each version exists:
 3  the id and epoch that the producer has (KIP-360).
 4  the client knows PRODUCER_FENCED (KIP-588).
 5  the client knows TRANSACTION_ABORTABLE (KIP-890).
+
+Version 6 is for two-phase commit (KIP-939); Kafka's releases declare it and do not serve it.
 """
 
 from typing import Final

@@ -10,6 +10,7 @@ Why each version exists:
 7  the client may ask for offsets that no open transaction can change (KIP-447).
 8  several groups (KIP-709).
 9  the new consumer protocol's members (KIP-848).
+10 topics by id (KIP-848).
 """
 
 from typing import Final
@@ -17,7 +18,7 @@ from typing import Final
 from msgspec import Struct
 
 from appliance.errors import ErrorCode
-from appliance.types import GroupName, PartitionIndex, TopicName
+from appliance.types import GroupName, PartitionIndex, TopicId, TopicName
 from appliance.wire.kafka.schema import Api, Array, Field, Scalar, row, to_request, to_wire
 from appliance.wire.requests import (
     FetchedOffset,
@@ -32,6 +33,38 @@ _Found = tuple[tuple[TopicName, tuple[FetchedOffset, ...]], ...]
 
 _FIRST_WITH_GROUP_ERROR: Final = 2
 _FIRST_WITH_GROUPS: Final = 8
+_FIRST_WITH_IDS: Final = 10
+
+
+class _AskedTopic(Struct, frozen=True, gc=False):
+    """A topic of a group, by its name or by its id."""
+
+    name: TopicName
+    topic_id: TopicId | None
+    indexes: tuple[PartitionIndex, ...]
+
+
+class _AskedGroup(Struct, frozen=True, gc=False):
+    """One of several groups."""
+
+    group: GroupName
+    topics: tuple[_AskedTopic, ...] | None
+
+
+class _FoundTopic(Struct, frozen=True, gc=False):
+    """A topic of a group, by its name or by its id."""
+
+    name: TopicName
+    topic_id: TopicId | None
+    partitions: tuple[FetchedOffset, ...]
+
+
+class _FoundGroup(Struct, frozen=True, gc=False):
+    """One of several groups."""
+
+    group: GroupName
+    topics: tuple[_FoundTopic, ...]
+    error: ErrorCode
 
 
 class _Request(Struct, frozen=True, gc=False):
@@ -39,7 +72,7 @@ class _Request(Struct, frozen=True, gc=False):
 
     group: GroupName
     topics: _Asked | None
-    groups: tuple[OffsetFetchGroup, ...]
+    groups: tuple[_AskedGroup, ...]
     require_stable: bool
 
 
@@ -48,19 +81,38 @@ class _Response(Struct, frozen=True, gc=False):
 
     topics: _Found
     error: ErrorCode
-    groups: tuple[FetchedOffsetsGroup, ...]
+    groups: tuple[_FoundGroup, ...]
     throttle_time_ms: int
 
 
 def _request(asked: _Request, version: int) -> OffsetFetch:
     if version >= _FIRST_WITH_GROUPS:
-        return OffsetFetch(asked.groups, asked.require_stable)
+        by_id = version >= _FIRST_WITH_IDS
+        groups = tuple(_asked_group(group, by_id=by_id) for group in asked.groups)
+        return OffsetFetch(groups, asked.require_stable, by_id)
     return OffsetFetch((OffsetFetchGroup(asked.group, asked.topics),), asked.require_stable)
+
+
+def _asked_group(asked: _AskedGroup, *, by_id: bool) -> OffsetFetchGroup:
+    if asked.topics is None:
+        return OffsetFetchGroup(asked.group, None)
+    if by_id:
+        ids = tuple((topic.topic_id, topic.indexes) for topic in asked.topics)
+        return OffsetFetchGroup(asked.group, (), ids)
+    names = tuple((topic.name, topic.indexes) for topic in asked.topics)
+    return OffsetFetchGroup(asked.group, names)
+
+
+def _found_group(found: FetchedOffsetsGroup) -> _FoundGroup:
+    named = [_FoundTopic(name, None, parts) for name, parts in found.topics]
+    by_id = [_FoundTopic(TopicName(""), topic, parts) for topic, parts in found.topic_ids]
+    return _FoundGroup(found.group, (*named, *by_id), found.error)
 
 
 def _response(request: OffsetFetch, response: OffsetFetchResult, version: int) -> _Response:
     if version >= _FIRST_WITH_GROUPS:
-        return _Response((), ErrorCode.NONE, response.groups, response.throttle_time_ms)
+        groups = tuple(map(_found_group, response.groups))
+        return _Response((), ErrorCode.NONE, groups, response.throttle_time_ms)
     group = response.groups[0]
     topics = group.topics
     if version < _FIRST_WITH_GROUP_ERROR and group.error is not ErrorCode.NONE:
@@ -80,6 +132,15 @@ _TOPICS_ASKED: Final = Array(
     row(Field("name", Scalar.STRING), Field("indexes", Array(Scalar.INT32)))
 )
 
+_GROUP_TOPICS_ASKED: Final = Array(
+    row(
+        Field("name", Scalar.STRING, until=9, default=""),
+        Field("topic_id", Scalar.UUID, since=10, default=None),
+        Field("indexes", Array(Scalar.INT32)),
+        into=_AskedTopic,
+    )
+)
+
 _REQUEST: Final = row(
     Field("group", Scalar.STRING, until=7, default=""),
     Field("topics", _TOPICS_ASKED, until=7, nullable_from=2, default=()),
@@ -90,8 +151,8 @@ _REQUEST: Final = row(
                 Field("group", Scalar.STRING),
                 Field("member_id", Scalar.STRING, since=9, nullable_from=9, bound=False),
                 Field("member_epoch", Scalar.INT32, since=9, bound=False, default=-1),
-                Field("topics", _TOPICS_ASKED, nullable_from=8),
-                into=OffsetFetchGroup,
+                Field("topics", _GROUP_TOPICS_ASKED, nullable_from=8),
+                into=_AskedGroup,
             )
         ),
         since=8,
@@ -101,22 +162,27 @@ _REQUEST: Final = row(
     into=_Request,
 )
 
-_TOPICS_FOUND: Final = Array(
+_PARTITIONS_FOUND: Final = Array(
     row(
-        Field("name", Scalar.STRING),
-        Field(
-            "partitions",
-            Array(
-                row(
-                    Field("index", Scalar.INT32),
-                    Field("offset", Scalar.INT64),
-                    Field("leader_epoch", Scalar.INT32, since=5, default=-1),
-                    Field("metadata", Scalar.STRING, nullable_from=0),
-                    Field("error", Scalar.INT16),
-                    into=FetchedOffset,
-                )
-            ),
-        ),
+        Field("index", Scalar.INT32),
+        Field("offset", Scalar.INT64),
+        Field("leader_epoch", Scalar.INT32, since=5, default=-1),
+        Field("metadata", Scalar.STRING, nullable_from=0),
+        Field("error", Scalar.INT16),
+        into=FetchedOffset,
+    )
+)
+
+_TOPICS_FOUND: Final = Array(
+    row(Field("name", Scalar.STRING), Field("partitions", _PARTITIONS_FOUND))
+)
+
+_GROUP_TOPICS_FOUND: Final = Array(
+    row(
+        Field("name", Scalar.STRING, until=9, default=""),
+        Field("topic_id", Scalar.UUID, since=10, default=None),
+        Field("partitions", _PARTITIONS_FOUND),
+        into=_FoundTopic,
     )
 )
 
@@ -129,9 +195,9 @@ _RESPONSE: Final = row(
         Array(
             row(
                 Field("group", Scalar.STRING),
-                Field("topics", _TOPICS_FOUND),
+                Field("topics", _GROUP_TOPICS_FOUND),
                 Field("error", Scalar.INT16),
-                into=FetchedOffsetsGroup,
+                into=_FoundGroup,
             )
         ),
         since=8,
@@ -144,7 +210,7 @@ API: Final = Api(
     key=9,
     name="OffsetFetch",
     lowest=1,
-    highest=9,
+    highest=10,
     flexible_from=6,
     request=_REQUEST,
     response=_RESPONSE,
