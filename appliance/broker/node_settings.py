@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from appliance.broker.topic_settings import WEEK_MS
 from appliance.limits import (
     DEFAULT_BATCH_BYTES,
     MAX_CONNECTIONS,
@@ -81,7 +82,7 @@ def node_settings(facts: NodeFacts) -> tuple[NodeSetting, ...]:
         ),
         NodeSetting("log.cleanup.policy", LIST, "delete", "the default of a topic's"),
         NodeSetting("log.retention.bytes", LONG, "-1", "the default of a topic's"),
-        NodeSetting("log.retention.ms", LONG, "-1", "the default of a topic's"),
+        bound("log.retention.ms", WEEK_MS, "the default of a topic's"),
         bound("max.connections", MAX_CONNECTIONS, "of one listener"),
         bound("max.connections.per.ip", MAX_CONNECTIONS_PER_ADDRESS, "of one listener"),
         bound("max.incremental.fetch.session.cache.slots", MAX_FETCH_SESSIONS, "fetch sessions"),

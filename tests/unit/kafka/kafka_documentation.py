@@ -70,6 +70,69 @@ NOT_SERVED = {
 }
 """Every API of Kafka 4 that is not served, under the reason why."""
 
+NOT_TOLD = {
+    "listeners, TLS and logins are `[listeners]` and `[tls]` of the node's file": (
+        "listeners", "advertised.listeners", "listener.*", "inter.broker.listener.name",
+        "security.*", "ssl.*", "sasl.*", "connections.max.reauth.ms",
+        "connection.failed.authentication.delay.ms",
+    ),
+    "one gate decides, by the policy; there is no other and no way around it": (
+        "authorizer.class.name", "super.users", "allow.everyone.if.no.acl.found",
+        "principal.builder.class", "early.start.listeners", "create.topic.policy.class.name",
+        "alter.config.policy.class.name",
+    ),
+    "a node has one directory, `node.data`, and files by the store's own rules": (
+        "log.dir", "log.dirs", "log.segment.*", "log.index.*", "log.roll.*", "log.preallocate",
+        "log.dir.failure.timeout.ms", "log.initial.task.delay.ms",
+        "num.recovery.threads.per.data.dir",
+    ),
+    "every batch is synced before it is acknowledged": ("log.flush.*",),
+    "topics have their own settings, and otherwise the defaults above": (
+        "log.retention.hours", "log.retention.minutes", "log.retention.check.interval.ms",
+        "log.message.timestamp.*", "log.cleaner.*", "compression.gzip.level",
+        "compression.lz4.level", "compression.zstd.level",
+    ),
+    "one event loop, and threads for disks and cryptography; bounds are in `appliance/limits.py`": (
+        "num.io.threads", "num.network.threads", "background.threads", "num.replica.*",
+        "queued.*", "socket.listen.backlog.size", "socket.receive.buffer.bytes",
+        "socket.send.buffer.bytes", "max.request.partition.size.limit",
+    ),
+    "partitions, groups and the catalogue are replicated by consensus, with bounds of its own": (
+        "replica.*", "controller.*", "controller.quorum.*", "metadata.*",
+        "broker.session.timeout.ms",
+        "broker.heartbeat.interval.ms", "initial.broker.registration.timeout.ms",
+        "server.max.startup.time.ms", "unstable.*", "fetch.purgatory.*", "producer.purgatory.*",
+        "delete.records.purgatory.*", "request.timeout.ms",
+    ),
+    "leadership returns to the first of a partition's nodes, and stays off drained ones": (
+        "auto.leader.rebalance.enable", "leader.imbalance.*", "controlled.shutdown.enable",
+        "unclean.leader.election.interval.ms",
+    ),
+    "readers that name their rack are served there; there is one way": ("replica.selector.class",),
+    "quotas are set for users, clients and addresses; their window is ten seconds": (
+        "quota.*", "controller.quota.*", "replication.quota.*",
+        "alter.log.dirs.replication.quota.*",
+        "client.quota.callback.class.name", "max.connection.creation.rate",
+        "max.connections.per.ip.overrides",
+    ),
+    "groups of the classic protocol have the bounds of `appliance/limits.py`": (
+        "group.coordinator.*", "group.min.session.timeout.ms", "group.max.session.timeout.ms",
+        "group.max.size", "offsets.*",
+    ),
+    "the newer protocols of groups are not served": (
+        "group.consumer.*", "group.share.*", "group.streams.*", "share.coordinator.*",
+    ),
+    "transactions are not served": ("transaction.*", "transactional.id.expiration.ms",
+        "producer.id.expiration.check.interval.ms"),
+    "there is no tiered storage": ("remote.*", "log.local.*"),
+    "there are no delegation tokens": ("delegation.token.*",),
+    "nothing that a setting names is loaded as code": (
+        "metric.reporters", "metrics.*", "auto.include.jmx.reporter", "config.providers",
+        "client.metrics.*", "telemetry.*",
+    ),
+}  # fmt: skip
+"""Settings of Kafka's brokers that no node tells of, under the reason why."""
+
 FACTS = NodeFacts(
     node=1,
     rack="rack",
@@ -109,10 +172,19 @@ def topic_settings() -> list[str]:
 
 
 def settings_of_nodes() -> list[str]:
-    rows = ["| Setting | From the configuration file | What it is |", "|---|---|---|"]
+    rows = ["| Setting | Value | Standing | Where it is set, or what it is |", "|---|---|---|---|"]
     for each in node_settings(FACTS):
-        where = f"`{each.why}`" if each.from_file else ""
-        rows.append(f"| `{each.name}` | {where} | {'' if each.from_file else each.why} |")
+        if each.from_file:
+            rows.append(f"| `{each.name}` |  | honoured | `{each.why}` in the configuration file |")
+        else:
+            rows.append(f"| `{each.name}` | `{each.value}` | one value only | {each.why} |")
+    return rows
+
+
+def settings_not_told() -> list[str]:
+    rows = ["| Settings | Why there are none such |", "|---|---|"]
+    for why, names in NOT_TOLD.items():
+        rows.append(f"| {', '.join(f'`{name}`' for name in names)} | {why} |")
     return rows
 
 
@@ -139,8 +211,9 @@ def page() -> str:
         "## Settings of topics",
         "\n".join(topic_settings()),
         "## Settings of nodes",
-        "Read-only over the wire; a request to change one is refused.",
+        "Read-only over the wire: a request to change one is refused, and so is every other name.",
         "\n".join(settings_of_nodes()),
+        "\n".join(settings_not_told()),
     ]
     return "\n\n".join(parts) + "\n"
 
