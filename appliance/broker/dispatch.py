@@ -14,7 +14,7 @@ from appliance.authz.decision import Denied
 from appliance.authz.gate import Authorized, Gate
 from appliance.broker.auditor import Auditor
 from appliance.broker.caller import Caller
-from appliance.broker.forwarding import Forwarding
+from appliance.broker.forwarding import LED, Forwarding
 from appliance.broker.judge import Judge
 from appliance.broker.pending import Pending
 from appliance.broker.quotas import Quotas
@@ -115,8 +115,11 @@ class Dispatcher:
             else:
                 authorized = ruling
             forwarding = self._forwarding
-            if forwarding is not None and forwarding.elsewhere(request):
-                return await forwarding.forward(caller, cast(AnyRequest, request))
+            if forwarding is not None:
+                if forwarding.elsewhere(request):
+                    return await forwarding.forward(caller, cast(AnyRequest, request))
+                if type(request) in LED:
+                    await forwarding.confirm()
             return await handler.handle(caller, authorized)
         except RequestError as error:
             return handler.refuse(request, error.code)
@@ -126,6 +129,8 @@ class Dispatcher:
         handler = self._handlers[type(request)]
         try:
             authorized = await self._judge.judge(caller, request)
+            if self._forwarding is not None and type(request) in LED:
+                await self._forwarding.confirm()
             reply = await handler.handle(caller, authorized)
         except RequestError as error:
             reply = handler.refuse(request, error.code)

@@ -110,6 +110,17 @@ class Forwarding:
             return None
         return self._foundation.consensus.leaders.of(topic.partitions[request.partition]).node
 
+    async def confirm(self) -> None:
+        """Returns once a quorum has said that this node leads the catalogue now.
+
+        What is read of the catalogue, or refused by it, is so only if nobody else leads it; a
+        leader that was cut off does not know. Raises RequestError.
+        """
+        try:
+            await self._catalogue.log.replica.confirm()
+        except RequestError as error:
+            raise RequestError(ErrorCode.NOT_CONTROLLER, str(error)) from None
+
     async def forward(self, caller: Caller, request: AnyRequest) -> AnyResponse:
         """The leader's answer; raises RequestError when there is none to be had."""
         if isinstance(request, LeadPartition):

@@ -213,10 +213,14 @@ class Partition:
         """Whole committed batches from the one that holds `offset` on; at least one, if any.
 
         Raises Shredded; RequestError: OFFSET_OUT_OF_RANGE below the start or above the end,
-        KAFKA_STORAGE_ERROR when the log cannot be read.
+        KAFKA_STORAGE_ERROR when the log cannot be read. What lies above the end here may well be
+        with a leader that this one has not heard of, and a reader who is told that it is out of
+        range begins elsewhere: so a quorum is asked first.
         """
         self._check_usable()
         log = self._replica.log
+        if offset > log.end_offset:
+            await self._replica.confirm()
         if offset < self._shredded_below:
             raise Shredded(f"records below offset {self._shredded_below} were shredded")
         if not self.start_offset <= offset <= log.end_offset:

@@ -19,6 +19,7 @@ from typing import Generic, TypeVar
 import trio
 
 from appliance.broker.applying import Applying, Machine, OnCommitted
+from appliance.broker.confirming import Confirmations
 from appliance.broker.growth import Readers
 from appliance.broker.hosting import Environment
 from appliance.broker.log_writer import LogWriter, Reports
@@ -114,6 +115,7 @@ class Replica(Generic[R]):
         self._decided = trio.Event()
         self._failed = False
         self._closed = False
+        self._confirmations = Confirmations(self._core)
         self._remember_peers()
 
     # --- what others see -----------------------------------------------------------------------
@@ -291,6 +293,14 @@ class Replica(Generic[R]):
         if self._closed or not self.serving:
             raise RequestError(ErrorCode.NOT_LEADER_OR_FOLLOWER, _NOT_HERE)
 
+    async def confirm(self) -> None:
+        """Returns once a quorum has said that this replica leads now; raises RequestError."""
+        self.check_leading()
+        number = self._confirmations.ask()
+        self._host.stirred(self.partition)
+        self._pump()
+        await self._confirmations.wait(number)
+
     def has_room(self, size_bytes: int) -> bool:
         """Whether a payload may be proposed now; an empty log takes any."""
         waiting_bytes = self._applying.waiting_bytes
@@ -347,6 +357,8 @@ class Replica(Generic[R]):
             self._host.send(self.partition, message, ())
         for shrunk in ready.shrunk:
             self._host.shrunk(self.partition, shrunk)
+        if ready.reads or ready.reads_lost:
+            self._confirmations.settle(ready.reads, ready.reads_lost)
         try:
             self._store(ready, incoming)
             if ready.install is not None:
@@ -466,6 +478,7 @@ class Replica(Generic[R]):
         self.serving = False
         self._writer.end()
         self._core.resign()
+        self._confirmations.end()
         self._applying.renounce(ErrorCode.KAFKA_STORAGE_ERROR)
         self.withheld.end(ErrorCode.KAFKA_STORAGE_ERROR)
         self._host.led(self.partition, Leadership(Role.FOLLOWER, self._core.term, None))
@@ -490,6 +503,7 @@ class Replica(Generic[R]):
         self._writer.closing = True
         self.serving = False
         self.readers.end()
+        self._confirmations.end()
         self._tell_deciders()
         self._waiting_for_room += 1
         while self._writer.busy:

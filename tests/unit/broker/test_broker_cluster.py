@@ -114,6 +114,43 @@ def test_a_leader_that_is_cut_off_acknowledges_nothing_and_steps_down(play):
     play(body)
 
 
+def test_a_leader_that_is_cut_off_does_not_say_what_others_may_have_changed(play):
+    async def body(cluster):
+        await cluster.create()
+        await cluster.produce_surely(b"a")
+        leader = cluster.leader(cluster.group())
+        cluster.isolate(leader)
+        await trio.sleep(0.1)  # what was under way has arrived; the leader knows of nothing yet
+        reply = await cluster.ask(leader, cluster.world.fetch_request(2), "kafka")
+        error = reply.topics[0].partitions[0].error
+        assert error is ErrorCode.NOT_LEADER_OR_FOLLOWER, "offset 2 may be held elsewhere"
+
+    play(body)
+
+
+def test_a_catalogue_leader_that_is_cut_off_does_not_say_what_topics_there_are(play):
+    async def body(cluster):
+        leader = cluster.leader(CATALOGUE_LOG)
+        cluster.isolate(leader)
+        await trio.sleep(0.1)
+        new = NewTopic("orders", 1, 1)
+        reply = await cluster.ask(leader, CreateTopics((new,), 1000, validate_only=True))
+        assert reply.topics[0].error is ErrorCode.NOT_CONTROLLER
+
+    play(body)
+
+
+def test_an_offset_above_the_end_is_out_of_range_where_a_quorum_confirms_the_leader(play):
+    async def body(cluster):
+        await cluster.create()
+        await cluster.produce_surely(b"a")
+        leader = cluster.leader(cluster.group())
+        reply = await cluster.ask(leader, cluster.world.fetch_request(2), "kafka")
+        assert reply.topics[0].partitions[0].error is ErrorCode.OFFSET_OUT_OF_RANGE
+
+    play(body)
+
+
 def test_a_whole_cluster_that_falls_comes_back_with_everything(play):
     async def body(cluster):
         await cluster.create()
