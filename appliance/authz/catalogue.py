@@ -59,6 +59,7 @@ from appliance.wire.requests import (
     JoinGroup,
     LeadPartition,
     LeaveGroup,
+    ListConfigResources,
     ListGroups,
     ListOffsets,
     ListPartitionReassignments,
@@ -437,6 +438,7 @@ CATALOGUE: Final[Mapping[type[Request], CatalogueEntry]] = MappingProxyType({
         EntryKind.OPEN, ErrorCode.CLUSTER_AUTHORIZATION_FAILED, ErrorCode.NONE
     ),
     DescribeConfigs: _on_settings(Action.DESCRIBE_CONFIGS),
+    ListConfigResources: _on_cluster(Action.DESCRIBE_CONFIGS),
     AlterConfigs: _on_settings(Action.ALTER_CONFIGS),
     IncrementalAlterConfigs: _on_settings(Action.ALTER_CONFIGS),
     DescribeAcls: _on_cluster(Action.DESCRIBE, _the_policy(Action.DESCRIBE)),

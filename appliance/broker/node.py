@@ -61,6 +61,7 @@ from appliance.broker.handlers.heartbeat import HeartbeatHandler
 from appliance.broker.handlers.init_producer_id import InitProducerIdHandler
 from appliance.broker.handlers.join_group import JoinGroupHandler
 from appliance.broker.handlers.leave_group import LeaveGroupHandler
+from appliance.broker.handlers.list_config_resources import ListConfigResourcesHandler
 from appliance.broker.handlers.list_offsets import ListOffsetsHandler
 from appliance.broker.handlers.login import SaslAuthenticateHandler, SaslHandshakeHandler
 from appliance.broker.handlers.metadata import AutoCreation, MetadataHandler
@@ -507,6 +508,7 @@ class BrokerNode:
         dispatcher.register(DescribeTopicPartitionsHandler(topics, placement))
         dispatcher.register(CreatePartitionsHandler(topics, placement, auditor, self.quotas))
         dispatcher.register(DescribeConfigsHandler(topics, facts))
+        dispatcher.register(ListConfigResourcesHandler(catalogue))
         dispatcher.register(AlterConfigsHandler(topics, auditor))
         dispatcher.register(IncrementalAlterConfigsHandler(topics, auditor))
         dispatcher.register(DescribeLogDirsHandler(topics))

@@ -220,10 +220,13 @@ from appliance.wire.requests.settings import (
     AlterConfigsResult,
     AlteredSettings,
     AskedSettings,
+    ConfigResource,
     DescribeConfigs,
     DescribeConfigsResult,
     DescribedSettings,
     IncrementalAlterConfigs,
+    ListConfigResources,
+    ListConfigResourcesResult,
     Setting,
     SettingKind,
     SettingOperation,
@@ -271,6 +274,7 @@ AnyRequest = Union[
     ReplacePolicy, DescribeClientQuotas, AlterClientQuotas,
     AlterPartitionReassignments, ListPartitionReassignments,
     GetTelemetrySubscriptions, PushTelemetry,
+    ListConfigResources,
 ]  # fmt: skip
 
 AnyResponse = Union[
@@ -288,6 +292,7 @@ AnyResponse = Union[
     DescribeClientQuotasResult, AlterClientQuotasResult,
     AlterPartitionReassignmentsResult, ListPartitionReassignmentsResult,
     GetTelemetrySubscriptionsResult, PushTelemetryResult,
+    ListConfigResourcesResult,
 ]  # fmt: skip
 
 __all__ = [
@@ -323,6 +328,7 @@ __all__ = [
     "CommitPartition",
     "CommitTopic",
     "CommittedTopic",
+    "ConfigResource",
     "Coordinator",
     "CreateAcls",
     "CreateAclsResult",
@@ -419,6 +425,8 @@ __all__ = [
     "LeadPartition",
     "LeaveGroup",
     "LeaveGroupResult",
+    "ListConfigResources",
+    "ListConfigResourcesResult",
     "ListGroups",
     "ListGroupsResult",
     "ListOffsets",

@@ -138,3 +138,24 @@ class AlterConfigsResult(Response, frozen=True):
 
     resources: tuple[AlteredSettings, ...]
     throttle_time_ms: int = 0
+
+
+class ListConfigResources(Request, frozen=True):
+    """Asks what has settings, of some kinds by Kafka's numbers; without any, of all."""
+
+    kinds: tuple[int, ...] = ()
+
+
+class ConfigResource(Part, frozen=True):
+    """One thing that has settings."""
+
+    name: str
+    kind: int
+
+
+class ListConfigResourcesResult(Response, frozen=True):
+    """Answer to ListConfigResources."""
+
+    resources: tuple[ConfigResource, ...] = ()
+    error: ErrorCode = ErrorCode.NONE
+    throttle_time_ms: int = 0

@@ -104,6 +104,7 @@ SAMPLES: list[tuple[wire.Request, ErrorCode | None, set[tuple[ResourceKind, Erro
     (wire.AlterClientQuotas(()), CLUSTER, set()),
     (wire.AlterPartitionReassignments(1, ()), CLUSTER, set()),
     (wire.ListPartitionReassignments(1, None), CLUSTER, set()),
+    (wire.ListConfigResources(), CLUSTER, set()),
     (wire.DescribeNodes(), CLUSTER, set()),
     (wire.AddNode(2, HIDDEN, 9293), CLUSTER, set()),
     (wire.RemoveNode(2), CLUSTER, set()),

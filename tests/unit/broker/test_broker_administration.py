@@ -34,6 +34,7 @@ from appliance.wire.requests import (
     EpochTopic,
     FeatureUpdate,
     IncrementalAlterConfigs,
+    ListConfigResources,
     ListGroups,
     MorePartitions,
     NamedPartitions,
@@ -247,6 +248,27 @@ def test_nodes_producers_sizes_and_quorum_are_told(world, run):
             part = (await broker.ask("admin", quorum)).topics[0].partitions[0]
             assert (part.leader_id, part.error) == (1, ErrorCode.NONE)
             assert part.high_watermark > 0
+
+    run(main)
+
+
+def test_what_has_settings_is_listed_by_kind(world, run):
+    async def main():
+        async with world.running() as broker:
+            await broker.create("b")
+            await broker.create("a")
+
+            async def listed(*kinds):
+                result = await broker.ask("admin", ListConfigResources(kinds))
+                return result.error, [(each.kind, each.name) for each in result.resources]
+
+            none = ErrorCode.NONE
+            topics, nodes = [(2, "a"), (2, "b")], [(4, "1")]
+            assert await listed() == (none, topics + nodes)
+            assert await listed(2) == (none, topics)
+            assert await listed(4) == (none, nodes)
+            assert await listed(8, 16, 32) == (none, [])
+            assert await listed(2, 99) == (ErrorCode.UNSUPPORTED_VERSION, [])
 
     run(main)
 

@@ -49,6 +49,7 @@ from appliance.wire.requests import (
     InitProducerId,
     JoinGroup,
     LeaveGroup,
+    ListConfigResources,
     ListGroups,
     ListOffsets,
     ListOffsetsPartition,
@@ -130,6 +131,7 @@ ASKED = {
     61: DescribeProducers((NamedPartitions("orders", (0, 9)),)),
     71: GetTelemetrySubscriptions(),
     72: PushTelemetry(None, 0, False, 0, b""),
+    74: ListConfigResources(),
     75: DescribeTopicPartitions(("orders", "absent"), 1),
 }
 

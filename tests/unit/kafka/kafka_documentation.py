@@ -50,7 +50,6 @@ NOT_SERVED = {
         68: "ConsumerGroupHeartbeat",
         69: "ConsumerGroupDescribe",
     },
-    "there are no such resources": {74: "ListConfigResources"},
     "share groups and streams groups": {
         76: "ShareGroupHeartbeat",
         77: "ShareGroupDescribe",

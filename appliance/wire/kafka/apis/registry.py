@@ -36,6 +36,7 @@ from appliance.wire.kafka.apis import (
     init_producer_id,
     join_group,
     leave_group,
+    list_config_resources,
     list_groups,
     list_offsets,
     list_partition_reassignments,
@@ -96,6 +97,7 @@ APIS: Final[tuple[Api, ...]] = (
     describe_producers.API,
     get_telemetry_subscriptions.API,
     push_telemetry.API,
+    list_config_resources.API,
     describe_topic_partitions.API,
 )
 
