@@ -80,6 +80,7 @@ class Consensus:
         self._leaderless: dict[PartitionId, int] = {}
         """Groups here whose leader is not known, and since which tick."""
         self._tick = 0
+        self._removals = 0
         self._stirred = trio.Event()
         peers.on_up = self._connected
         peers.on_down = self._broke
@@ -97,6 +98,7 @@ class Consensus:
         """The replica is closed, or about to be."""
         if self._groups.pop(group, None) is None:
             return
+        self._removals += 1
         self._awake.pop(group, None)
         self._leaderless.pop(group, None)
         for followed in self._followed.values():
@@ -138,8 +140,8 @@ class Consensus:
 
     @property
     def incarnation(self) -> int:
-        """See `Host.incarnation`."""
-        return self._peers.identity.epoch
+        """See `Host.incarnation`; a log that is removed and made anew has another."""
+        return self._peers.identity.epoch + self._removals
 
     def send(self, group: PartitionId, message: PeerMessage, entries: Sequence[Entry]) -> None:
         """See `Host.send`."""

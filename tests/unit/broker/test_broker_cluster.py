@@ -357,6 +357,26 @@ def test_a_new_member_begins_behind_what_was_deleted_before_it_came(play):
     play(body)
 
 
+def test_a_member_whose_log_was_removed_and_made_anew_in_one_life_is_filled_again(play):
+    """It held what its leader knows it to hold, and was told otherwise before its members were."""
+
+    async def body(cluster):
+        await cluster.create(replication=1)
+        await cluster.produce_surely(b"a")
+        holder = cluster.leader(cluster.group())
+        to = next(n for n in (1, 2, 3) if n != holder)
+        group = cluster.group()
+        await cluster.ask(1, MovePartition("orders", 0, (to,)))
+        leading = cluster.members[holder].consensus.replica(group).core
+        await cluster.until(lambda: leading.matched(to), "a learner")
+        await cluster.ask(1, MovePartition("orders", 0, (holder,)))
+        await cluster.until(lambda: group not in cluster.disks[to].logs, "the log to be removed")
+        await cluster.ask(1, MovePartition("orders", 0, (to,)))
+        await cluster.until(lambda: cluster.leader(group) == to, "the move to be through")
+
+    play(body)
+
+
 def test_leadership_is_transferred_on_request(play):
     async def body(cluster):
         await cluster.create()
