@@ -112,15 +112,20 @@ class NodeState(msgspec.Struct, frozen=True):
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """Who holds a group; `target` is who is to hold it, while that is another set."""
+    """Who holds a group; `target` is who is to hold it, while that is another set.
+
+    `former` is who was to hold it by earlier targets that the move was not through with: they may
+    be voters already, and keep what they have until it is known who holds the group now.
+    """
 
     replicas: tuple[NodeId, ...]
     target: tuple[NodeId, ...] | None = None
+    former: tuple[NodeId, ...] = ()
 
     @property
     def everyone(self) -> frozenset[NodeId]:
         """Who holds it or is to."""
-        return frozenset(self.replicas) | frozenset(self.target or ())
+        return frozenset(self.replicas) | frozenset(self.target or ()) | frozenset(self.former)
 
 
 class NodesChanged(msgspec.Struct, frozen=True):

@@ -182,7 +182,11 @@ class Membership:
         assignment = (
             Assignment(command.replicas)
             if same and known.target is None
-            else Assignment(known.replicas, command.replicas)
+            else Assignment(
+                known.replicas,
+                command.replicas,
+                tuple(sorted(known.everyone.difference(known.replicas, command.replicas))),
+            )
         )
         self._assignments[command.group] = assignment
         return Reassigned(command.group, assignment)

@@ -125,3 +125,17 @@ def test_a_deleted_topic_s_groups_are_placed_no_more() -> None:
     catalog.apply(PlaceTopic(TOPIC, "t", (P0,), ((2, 1),)))
     catalog.apply(DeleteTopic(TOPIC))
     assert P0 not in catalog.membership.assignments
+
+
+def test_whoever_an_earlier_target_named_keeps_its_copy_until_the_move_is_through() -> None:
+    """Its leader may have made it a voter: were its log removed, a quorum could go with it."""
+    catalog = a_cluster(1, 2, 3, 4, 5)
+    catalog.apply(SetFeatureLevel(2))
+    catalog.apply(PlaceTopic(TOPIC, "orders", (P0,), ((1, 2, 3),)))
+    catalog.apply(AssignReplicas(P0, (1, 2, 5)))
+    catalog.apply(AssignReplicas(P0, (2, 3, 4)))
+    assert catalog.membership.assignment(P0).everyone == {1, 2, 3, 4, 5}
+    catalog.apply(AssignReplicas(P0, (1, 2, 3)))
+    assert catalog.membership.assignment(P0).everyone == {1, 2, 3, 4, 5}
+    catalog.apply(ReplicasMoved(P0, (1, 2, 3)))
+    assert catalog.membership.assignment(P0) == Assignment((1, 2, 3))
