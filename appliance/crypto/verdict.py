@@ -11,6 +11,7 @@ possible length and number could begin; only a tag that verifies counts.
 """
 
 import re
+from collections.abc import Iterator
 
 from appliance.crypto.aead import TAG_BYTES, TagMismatch
 from appliance.crypto.sealed import (
@@ -61,6 +62,8 @@ class TailJudge:
         self._key = key
         self._bad = bad
         self._trials = 0
+        self._first_extent = bad.extent if reader is None else bad.extent + 1
+        """Whose header may stand in what is looked through: a file's first frame takes its along."""
         self._extents = [] if reader is None else [_Extent(reader, 0, bad.number + 1)]
 
     def proves_damage(self, window: bytes | bytearray, position: int) -> bool:
@@ -69,26 +72,37 @@ class TailJudge:
         Windows overlap by at least the largest frame and an extent header, so that each frame lies
         whole in one of them, with the tag before it.
         """
+        for plaintext in self.frames(window, position):
+            if read_preamble(plaintext).durable >= self._bad:
+                return True
+        return self._trials > MAX_TRIALS
+
+    def frames(self, window: bytes | bytearray, position: int) -> Iterator[bytearray]:
+        """The plaintext of every frame in `window` that verifies; see `proves_damage`."""
         self._find_extents(window, position)
         for match in _POSSIBLE_FRAME.finditer(window):
-            if match.start() >= TAG_BYTES and self._names_bad(window, match.start(), position):
-                return True
-        return False
+            if self._trials > MAX_TRIALS:
+                return
+            if match.start() >= TAG_BYTES:
+                plaintext = self._opened(window, match.start(), position)
+                if plaintext is not None:
+                    yield plaintext
 
     def _find_extents(self, window: bytes | bytearray, position: int) -> None:
         at = window.find(MAGIC)
         while at >= 0:
             header = read_extent_header(window, at)
-            if header is not None and header.number > self._bad.extent:
+            if header is not None and header.number >= self._first_extent:
                 reader = ExtentReader(place=self._place, key=self._key, header=header)
                 first = position + at + EXTENT_HEADER_BYTES
                 self._extents.append(_Extent(reader, first, 0))
             at = window.find(MAGIC, at + 1)
 
-    def _names_bad(self, window: bytes | bytearray, at: int, position: int) -> bool:
+    def _opened(self, window: bytes | bytearray, at: int, position: int) -> bytearray | None:
+        """The plaintext of a frame that begins at `at`, if one does."""
         header = read_frame_header(window, at)
         if header is None or at + header.frame_bytes > len(window):
-            return False
+            return None
         begin = at + FRAME_HEADER_BYTES
         sealed = memoryview(window)[begin : begin + header.length]
         for extent in self._extents:
@@ -96,7 +110,7 @@ class TailJudge:
                 continue
             self._trials += 1
             if self._trials > MAX_TRIALS:
-                return True
+                return None
             first = position + at == extent.position and header.number == 0
             tag_at = at - TAG_BYTES - (EXTENT_HEADER_BYTES if first else 0)
             if tag_at < 0:
@@ -107,6 +121,5 @@ class TailJudge:
                 extent.reader.open_frame(header, sealed, prior_tag, memoryview(plaintext))
             except TagMismatch:
                 continue
-            if read_preamble(plaintext).durable >= self._bad:
-                return True
-        return False
+            return plaintext
+        return None

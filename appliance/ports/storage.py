@@ -346,6 +346,29 @@ class NodeStorage(Protocol):
         """Opens and recovers a log. Raises DamageDetected, KeysUnavailable, WrongKey."""
         ...
 
+    def tell_damage(self, to: Callable[[PartitionId], None]) -> None:
+        """Has `to` called, on the event loop, for a log in which the scrubber has found damage."""
+        ...
+
+    def known_last(self, partition: PartitionId) -> Position | None:
+        """What a damaged log once held, and does not again yet; None for one that is whole."""
+        ...
+
+    async def save_known_last(self, partition: PartitionId, known_last: Position | None) -> None:
+        """Remembers that, durably; None once the log holds it again."""
+        ...
+
+    async def quarantine(self, partition: PartitionId, *, distrusted: bool = False) -> bool:
+        """Cuts a closed log before its first damaged file, and says whether there was one.
+
+        That file and all after it are kept, named as quarantined, and not read again. What they
+        held is in `known_last` before the log is cut. With `distrusted` the last file goes too,
+        whole or not: after a sync that failed, what is read back proves nothing. Reads the whole
+        log. Raises DamageDetected when the manifest itself cannot be read, StorageError,
+        KeyProviderError.
+        """
+        ...
+
     async def delete_log(self, partition: PartitionId) -> None:
         """Removes a log, closed before, and its files."""
         ...

@@ -264,7 +264,7 @@ class LogFiles:
         start_offset: Offset | None = None,
     ) -> None:
         """Makes these the log's files, by the manifest; keys that none of them needs go."""
-        needed = {entry.key_epoch for entry in entries}
+        needed = {entry.key_epoch for entry in (*entries, *self._manifest.set_aside)}
         start = self.start_offset if start_offset is None else start_offset
 
         def changed(manifest: Manifest) -> Manifest:
@@ -366,9 +366,10 @@ def _check_present(disk: Disk, partition: PartitionId, manifest: Manifest) -> No
     missing = sorted(named - present)
     if missing:
         raise DamageDetected(f"partition {partition}: file {missing[0]} is not there")
+    kept = named | {str(entry.file) for entry in manifest.set_aside}
     for name in sorted(present - named):
         file, _, suffix = name.partition(".")
-        if _is_uuid(file) and suffix in {"", "index"} and file not in named:
+        if _is_uuid(file) and suffix in {"", "index"} and file not in kept:
             disk.remove(f"{partition}/{name}")
 
 

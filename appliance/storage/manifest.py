@@ -63,7 +63,8 @@ class Manifest(msgspec.Struct, frozen=True):
     runs of terms up to where the active file begins, from the one that holds the position before
     the first file on. `start_offset` may lie within the first file. `journal` is the sequence that
     the node's journal had reached: one that is found with a smaller one was rolled back.
-    `compacted` is where the last pass of compaction ended.
+    `compacted` is where the last pass of compaction ended. `quarantined` are files that were found
+    damaged, and those after them: they stay where they are, and are not read.
     """
 
     sequence: int
@@ -74,6 +75,12 @@ class Manifest(msgspec.Struct, frozen=True):
     start_offset: Offset
     journal: int = 0
     compacted: Offset = Offset(0)
+    quarantined: tuple[FileEntry, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def set_aside(self) -> tuple[FileEntry, ...]:
+        """The quarantined files."""
+        return () if self.quarantined is msgspec.UNSET else self.quarantined
 
     @property
     def newest(self) -> EpochKey:

@@ -37,6 +37,13 @@ class MarkRecord(msgspec.Struct, frozen=True, tag="mark"):
     position: Position
 
 
+class LossRecord(msgspec.Struct, frozen=True, tag="loss"):
+    """What a damaged log once held, as far as is known; None once it holds that again."""
+
+    partition: PartitionId
+    known_last: Position | None
+
+
 class SequenceRecord(msgspec.Struct, frozen=True, tag="sequence"):
     """How many records this journal and those before it had held before it began."""
 
@@ -49,17 +56,18 @@ class GoneRecord(msgspec.Struct, frozen=True, tag="gone"):
     partition: PartitionId
 
 
-AnyRecord = VoteRecord | MarkRecord | GoneRecord | SequenceRecord
+AnyRecord = VoteRecord | MarkRecord | LossRecord | GoneRecord | SequenceRecord
 _decoder: msgspec.msgpack.Decoder[AnyRecord] = msgspec.msgpack.Decoder(AnyRecord)
 
 
 class Remembered:
-    """The newest vote and mark of every group."""
+    """The newest vote and mark of every group, and what damaged logs once held."""
 
     def __init__(self) -> None:
         """Begins with nothing."""
         self.votes: dict[PartitionId, VoteRecord] = {}
         self.marks: dict[PartitionId, MarkRecord] = {}
+        self.losses: dict[PartitionId, LossRecord] = {}
         self.sequence = 0
         """Of the last record of the journals that were replayed; it never falls."""
 
@@ -71,7 +79,12 @@ class Remembered:
             self.marks[record.partition] = record
         elif isinstance(record, SequenceRecord):
             self.sequence = record.sequence
+        elif isinstance(record, LossRecord):
+            self.losses.pop(record.partition, None)
+            if record.known_last is not None:
+                self.losses[record.partition] = record
         else:
+            self.losses.pop(record.partition, None)
             self.votes.pop(record.partition, None)
             self.marks.pop(record.partition, None)
         return msgspec.msgpack.encode(record)
@@ -88,5 +101,5 @@ class Remembered:
     def snapshot(self, sequence: int) -> list[bytes]:
         """Everything, as the first records of a new journal, which goes on after `sequence`."""
         begun = SequenceRecord(sequence)
-        records = (begun, *self.votes.values(), *self.marks.values())
+        records = (begun, *self.votes.values(), *self.marks.values(), *self.losses.values())
         return [msgspec.msgpack.encode(record) for record in records]

@@ -10,7 +10,7 @@ here is named by anything but a UUID.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from uuid import UUID
 
@@ -59,9 +59,10 @@ from appliance.storage.layout import Stamp
 from appliance.storage.log import SealedLog
 from appliance.storage.logfile import LogFile
 from appliance.storage.manifest import FileEntry, Manifest, ManifestStore
-from appliance.storage.marks import GoneRecord, VoteRecord
+from appliance.storage.marks import GoneRecord, LossRecord, VoteRecord
 from appliance.storage.node_journal import JournalHome, NodeJournal
 from appliance.storage.node_keys import ControlKey, KeptWrap, NodeKeys, NodeLogs
+from appliance.storage.quarantine import Quarantine
 from appliance.storage.recovery import recover
 from appliance.storage.rounds import WriteRounds
 from appliance.storage.scrub import Scrubber
@@ -216,6 +217,10 @@ class NodeDirectory:
         """See `ports.NodeStorage.keys`."""
         return self._node_keys
 
+    def tell_damage(self, to: Callable[[PartitionId], None]) -> None:
+        """See `ports.NodeStorage.tell_damage`."""
+        self.scrubber.on_damage = to
+
     def _closed_files(self) -> Iterator[tuple[PartitionId, LogFile]]:
         for partition, (log, files) in tuple(self._open.items()):
             for file in () if log.closed else files:
@@ -329,6 +334,41 @@ class NodeDirectory:
 
         self._open[partition] = await trio.to_thread.run_sync(open_files)
         return self._open[partition][0]
+
+    def known_last(self, partition: PartitionId) -> Position | None:
+        """See `ports.NodeStorage.known_last`."""
+        record = self._journal.loss(partition)
+        return None if record is None else record.known_last
+
+    async def save_known_last(self, partition: PartitionId, known_last: Position | None) -> None:
+        """See `ports.NodeStorage.save_known_last`."""
+        await self._journal.record([LossRecord(partition, known_last)])
+
+    async def quarantine(self, partition: PartitionId, *, distrusted: bool = False) -> bool:
+        """See `ports.NodeStorage.quarantine`."""
+        async with self._lock_of(partition):
+            manifest = await trio.to_thread.run_sync(self._manifests.read, partition)
+            data_keys = await self._node_keys.open_keys(partition, manifest)
+            damaged = Quarantine(
+                self._disk, self.cluster, partition, manifest,
+                data_keys=data_keys, entropy=self._entropy,
+            )  # fmt: skip
+            try:
+                survey = await trio.to_thread.run_sync(
+                    damaged.survey, self._journal.mark(partition)
+                )
+                whole = min(survey.whole, len(manifest.files) - distrusted)
+                if whole == len(manifest.files):
+                    return False
+                known = max(survey.known_last, self.known_last(partition) or survey.known_last)
+                await self.save_known_last(partition, known)
+                shortened = await trio.to_thread.run_sync(damaged.cut, whole)
+                await trio.to_thread.run_sync(self._manifests.replace, partition, shortened)
+            finally:
+                for secret in data_keys.values():
+                    secret.wipe()
+            self._open.pop(partition, None)
+            return True
 
     async def delete_log(self, partition: PartitionId) -> None:
         """See `ports.NodeStorage.delete_log`."""

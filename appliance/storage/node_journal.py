@@ -18,7 +18,7 @@ from appliance.ports import Entropy, SecretKey
 from appliance.storage.disk import Disk
 from appliance.storage.identity import CONTROL
 from appliance.storage.journal import FileJournal, open_journal
-from appliance.storage.marks import AnyRecord, MarkRecord, Remembered, VoteRecord
+from appliance.storage.marks import AnyRecord, LossRecord, MarkRecord, Remembered, VoteRecord
 from appliance.types import ClusterId, PartitionId
 
 
@@ -95,6 +95,10 @@ class NodeJournal:
     def mark(self, partition: PartitionId) -> MarkRecord | None:
         """The newest mark of a log."""
         return self._remembered.marks.get(partition)
+
+    def loss(self, partition: PartitionId) -> LossRecord | None:
+        """What a damaged log once held, and does not again yet."""
+        return self._remembered.losses.get(partition)
 
     async def record(self, records: Sequence[AnyRecord]) -> None:
         """Returns when the records are durable; concurrent calls share one sync."""

@@ -1,8 +1,9 @@
 """Reading every closed file once in a while, so that damage is found before it is needed.
 
 Rules: a whole round takes a period of days, whatever there is to read: after each slice the
-scrubber sleeps for that slice's part of it. What it finds is said, once, and the file stays where
-it is: a reader of that file is told of damage, everybody else is served, and nothing is deleted.
+scrubber sleeps for that slice's part of it. What it finds is said, once, and told to whoever
+repairs. The file stays where it is: a reader of it is told of damage, everybody else is served, and
+nothing is deleted.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +32,8 @@ class Scrubber:
         self.damaged: dict[PartitionId, str] = {}
         """What was found, by partition; the newest of each."""
         self.verified_bytes = 0
+        self.on_damage: Callable[[PartitionId], None] = lambda _: None
+        """Told of a log in which damage was found, each time that it is."""
 
     async def run(self, period_s: float = SCRUB_PERIOD_S) -> None:
         """Round after round, each in `period_s`, until cancelled."""
@@ -53,6 +56,7 @@ class Scrubber:
                 _log.error("damage found in a closed file: it is kept, and not read any more",
                            partition=str(partition), reason=str(damage))  # fmt: skip
             self.damaged[partition] = str(damage)
+            self.on_damage(partition)
         except StorageError:
             return  # let go of meanwhile, by retention or compaction
 

@@ -350,20 +350,34 @@ class SegmentReader:
             if tail.frame != NO_FRAME
             else FrameRef(0, 0)
         )
-        if not self._file.written_after(tail.position):
-            return
-        judge = TailJudge(place=self._place, key=self._key, bad=bad, reader=self._reader)
-        step = _WINDOW_BYTES
-        overlap = MAX_SEALED_FRAME_BYTES + EXTENT_HEADER_BYTES + TAG_BYTES
-        at = tail.position
-        while at < end:
-            window = self._read(at, min(step + overlap, end - at))
-            if judge.proves_damage(window, at - tail.position):
+        judge = self._judge(bad)
+        for window, at in self._windows(end):
+            if judge.proves_damage(window, at):
                 raise DamageDetected(
                     f"file {self._place.file}: extent {bad.extent}, frame {bad.number} "
                     "cannot be read, and a later frame proves that it was durable"
                 )
-            at += step
+
+    def beyond(self, end: int) -> Iterator[memoryview]:
+        """The contents of later frames that verify, with their preambles; some may come twice."""
+        tail = self.tail
+        judge = self._judge(FrameRef(tail.frame.extent, tail.frame.number + 1))
+        for window, at in self._windows(end):
+            for plaintext in judge.frames(window, at):
+                yield memoryview(plaintext)
+
+    def _judge(self, bad: FrameRef) -> TailJudge:
+        return TailJudge(place=self._place, key=self._key, bad=bad, reader=self._reader)
+
+    def _windows(self, end: int) -> Iterator[tuple[bytearray, int]]:
+        """What follows the last good frame, in parts that overlap by a frame, and where from it."""
+        start = at = self.tail.position
+        if not self._file.written_after(start):
+            return
+        overlap = MAX_SEALED_FRAME_BYTES + EXTENT_HEADER_BYTES + TAG_BYTES
+        while at < end:
+            yield self._read(at, min(_WINDOW_BYTES + overlap, end - at)), at - start
+            at += _WINDOW_BYTES
 
 
 def keep_aside(file: BlockFile, start: int, keep: Callable[[bytes], None]) -> int:

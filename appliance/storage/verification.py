@@ -224,12 +224,15 @@ class Verification:
 
     def _check_names(self, log: ExaminedLog) -> Iterator[Finding]:
         named = {"manifest", *(str(entry.file) for entry in log.manifest.files)}
+        quarantined = {str(entry.file) for entry in log.manifest.set_aside}
         for name in self._examination.disk.names(str(log.partition)):
             file, _, suffix = name.partition(".")
             if suffix == "torn":
                 cause = "what was cut from a torn end; never read again"
             elif file in named and suffix in {"", "index", "new"}:
                 continue
+            elif file in quarantined:
+                cause = "damaged, or behind what is: kept, and never read again"
             else:
                 cause = "no manifest names it; it is never read"
             yield Finding(Weight.NOTE, f"{log.partition}/{name}", cause)
