@@ -10,6 +10,7 @@ Rules (DESIGN section 7):
 - Messages for a group that is not open here are dropped, and whoever opens groups is told.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import trio
@@ -69,12 +70,16 @@ class Consensus:
         """Told when a group here has another leader, or the same one begins to serve."""
         self.on_shrunk: Callable[[PartitionId, Shrunk], None] = lambda _group, _shrunk: None
         """Told when a member of a group that is led here holds less than it acknowledged."""
+        self.on_damaged: Callable[[PartitionId, bool], None] = lambda _group, _distrusted: None
+        """Told when a log here cannot be read, or, true, when a write or sync of it failed."""
         self._peers = peers
         self._node = peers.identity.node
         self._groups: dict[PartitionId, Replica[object]] = {}
         self._awake: dict[PartitionId, None] = {}
         self._followed: dict[NodeId, set[PartitionId]] = {}
         self._neighbours: dict[NodeId, _Neighbour] = {}
+        self._openings: Counter[PartitionId] = Counter()
+        """How often each group was opened in this life of the node."""
         self._early: dict[PartitionId, list[peer_codec.Item]] = {}
         """Messages for groups that are being opened."""
         self._leaderless: dict[PartitionId, int] = {}
@@ -93,6 +98,11 @@ class Consensus:
         self.stirred(replica.partition)
         for item in self._early.pop(replica.partition, ()):
             replica.step(item.message, item.entries, item.offset)
+
+    def count_opening(self, group: PartitionId) -> int:
+        """How often a group was opened here before."""
+        self._openings[group] += 1
+        return self._openings[group] - 1
 
     def remove(self, group: PartitionId) -> None:
         """The replica is closed, or about to be."""
@@ -186,6 +196,10 @@ class Consensus:
     def shrunk(self, group: PartitionId, shrunk: Shrunk) -> None:
         """See `Host.shrunk`."""
         self.on_shrunk(group, shrunk)
+
+    def damaged(self, group: PartitionId, *, distrusted: bool) -> None:
+        """See `Host.damaged`."""
+        self.on_damaged(group, distrusted)
 
     # --- messages ------------------------------------------------------------------------------
 

@@ -1,13 +1,15 @@
 """What every part of the broker stands on: storage, time, randomness and a nursery.
 
 Rules: a log that has once been led and is not there any more was lost, not never made: it is not
-made anew, because an empty log in its place would hide the loss.
+made anew, because an empty log in its place would hide the loss. One that is damaged, and that
+others hold too, is cut before its damage: they send what was cut.
 """
 
 from typing import TypeVar, cast
 from uuid import UUID
 
 import msgspec
+import structlog
 import trio
 
 from appliance.broker.applying import Machine
@@ -18,9 +20,19 @@ from appliance.broker.recovering import recover
 from appliance.broker.replica import Replica
 from appliance.coordination.key_commands import LogBegin
 from appliance.errors import DamageDetected
-from appliance.ports import BEGINNING_OF_LOGS, Clock, Entropy, HardState, NodeStorage
+from appliance.ports import (
+    BEGINNING_OF_LOGS,
+    Clock,
+    Entropy,
+    HardState,
+    NodeStorage,
+    PartitionLog,
+)
 from appliance.raft.configuration import Configuration
+from appliance.raft.ready import Recovered
 from appliance.types import KeyDomainId, NodeId, Offset, PartitionId
+
+log = structlog.get_logger()
 
 R = TypeVar("R")
 
@@ -87,27 +99,60 @@ class Foundation(msgspec.Struct, frozen=True):
         storage = self.storage
         state = storage.hard_state(partition)
         if partition in self.held:
-            log = await storage.open_log(partition)
+            opened_log, recovered = await self._recovered(partition, genesis, scan=scan)
         elif state.term > 0:
             raise DamageDetected(f"log {partition} has been written and is not there any more")
         else:
             position = begin.position if begin is not None else BEGINNING_OF_LOGS
             offset = begin.offset if begin is not None else Offset(0)
-            log = await storage.create_log(partition, domain or self.domain, position, offset)
+            opened_log = await storage.create_log(
+                partition, domain or self.domain, position, offset
+            )
             self.held.add(partition)
-        if state.term < log.last.term:
-            # The group takes the place of one that had come so far; nobody has voted in it yet.
-            state = HardState(log.last.term)
+            # A group that takes the place of one that had come so far: nobody has voted in it yet.
+            state = max(state, HardState(opened_log.last.term), key=lambda each: each.term)
+            recovered = await recover(opened_log, state, genesis, scan=False)
+        opened = self.consensus.count_opening(partition)
         replica = Replica(
             partition,
-            log,
+            opened_log,
             machine,
-            await recover(log, state, genesis, scan=scan),
-            Environment(storage, self.clock, self.entropy, self.nursery, self.consensus),
+            recovered,
+            Environment(storage, self.clock, self.entropy, self.nursery, self.consensus, opened),
         )
         self.consensus.add(cast(Replica[object], replica))
         await replica.start()
         return replica
+
+    async def _recovered(
+        self, partition: PartitionId, genesis: Configuration, *, scan: bool
+    ) -> tuple[PartitionLog, Recovered]:
+        """An open log and the start of its core, once it is cut if it is damaged and may be."""
+        try:
+            return await self._read(partition, genesis, scan=scan)
+        except DamageDetected as damage:
+            if len(genesis.members) < 2:
+                raise
+            log.warning("damage found in a log: it is cut there, and filled by its other members",
+                        partition=str(partition), reason=str(damage))  # fmt: skip
+            if not await self.storage.quarantine(partition):
+                raise
+            return await self._read(partition, genesis, scan=scan)
+
+    async def _read(
+        self, partition: PartitionId, genesis: Configuration, *, scan: bool
+    ) -> tuple[PartitionLog, Recovered]:
+        storage = self.storage
+        opened = await storage.open_log(partition)
+        state = storage.hard_state(partition)
+        # A log that takes the place of one that had come further: nobody has voted in it yet.
+        state = max(state, HardState(opened.last.term), key=lambda each: each.term)
+        known_last = storage.known_last(partition)
+        try:
+            return opened, await recover(opened, state, genesis, scan=scan, known_last=known_last)
+        except DamageDetected:
+            await opened.close()
+            raise
 
     async def remove(self, partition: PartitionId) -> None:
         """Removes a closed log, if there is one; raises StorageError."""

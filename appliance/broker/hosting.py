@@ -36,16 +36,25 @@ class Host(Protocol):
         """Has the group's time pass until it is quiet again."""
         ...
 
+    def damaged(self, group: PartitionId, *, distrusted: bool) -> None:
+        """Learns that a log cannot be read, or, distrusted, that a write or sync of it failed."""
+        ...
+
     def shrunk(self, group: PartitionId, shrunk: Shrunk) -> None:
         """Raises the alarm: a member holds less than it acknowledged."""
         ...
 
 
 class Environment(msgspec.Struct, frozen=True):
-    """What every replica of a node shares; their tasks run in `nursery`."""
+    """What every replica of a node shares; their tasks run in `nursery`.
+
+    `opened` says how often this group was opened in this life of the node before: a log that was
+    cut since then may hold less than it acknowledged, and its leader must be able to tell.
+    """
 
     storage: NodeStorage
     clock: Clock
     entropy: Entropy
     nursery: trio.Nursery
     host: Host
+    opened: int = 0

@@ -104,6 +104,7 @@ from appliance.broker.policy_editing import PolicyEditing
 from appliance.broker.quotas import Quotas
 from appliance.broker.rekeying import Rekeyer
 from appliance.broker.rendezvous import remembered
+from appliance.broker.repair import Repair
 from appliance.broker.shredding import NO_SIGNER, Shredder
 from appliance.broker.steward import Steward
 from appliance.broker.telemetry import ClientTelemetry, Subscription
@@ -199,6 +200,7 @@ class BrokerNode:
         )
         self._forwards = ForwardHandler(catalogue)
         self._housekeeper = Housekeeper(self._topics, foundation.clock)
+        self._repair = Repair(foundation, self._topics, self._steward)
         self._auditors: list[Auditor] = []
         self._joined = trio.Event()
         self._life = trio.CancelScope()
@@ -312,6 +314,8 @@ class BrokerNode:
         catalogue.on_keys = self._keys_stepped
         catalogue.on_shredded = self._shredded
         consensus.on_leadership = self._leadership
+        consensus.on_damaged = self._repair.found
+        self._foundation.storage.tell_damage(lambda group: self._repair.found(group, False))
 
     def _know_nodes(self) -> None:
         peers, membership = self._foundation.peers, self._catalogue.state.membership

@@ -18,7 +18,14 @@ from appliance.broker.replica import Replica
 from appliance.broker.retention import new_start
 from appliance.broker.topic_settings import TopicSettings
 from appliance.broker.withheld import Wanted
-from appliance.errors import ErrorCode, KeyProviderError, RequestError, Shredded, StorageError
+from appliance.errors import (
+    DamageDetected,
+    ErrorCode,
+    KeyProviderError,
+    RequestError,
+    Shredded,
+    StorageError,
+)
 from appliance.limits import MAX_DECOMPRESSED_BYTES
 from appliance.ports import Slice
 from appliance.raft.ready import Role
@@ -233,10 +240,15 @@ class Partition:
             return Slice((), offset, offset, 0)
         try:
             return await log.read(offset, end, max_bytes)
-        except (StorageError, KeyProviderError):
+        except (StorageError, KeyProviderError) as error:
+            self._report(error)
             raise RequestError(
                 ErrorCode.KAFKA_STORAGE_ERROR, "the partition's log cannot be read"
             ) from None
+
+    def _report(self, error: Exception) -> None:
+        if isinstance(error, DamageDetected):
+            self._replica.report_damage()
 
     async def find(self, timestamp_ms: int) -> tuple[int, Offset]:
         """(time, offset) for ListOffsets: earliest, latest, of the largest time, or by time.
@@ -269,7 +281,8 @@ class Partition:
     async def _find_by_time(self, timestamp_ms: TimestampMs) -> tuple[int, Offset]:
         try:
             batch = await self._replica.log.first_batch_at_time(timestamp_ms, self.high_watermark)
-        except (StorageError, KeyProviderError):
+        except (StorageError, KeyProviderError) as error:
+            self._report(error)
             raise RequestError(
                 ErrorCode.KAFKA_STORAGE_ERROR, "the partition's log cannot be read"
             ) from None

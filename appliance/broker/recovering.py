@@ -16,9 +16,17 @@ SCAN_SLICE_BYTES = 8 * MIB
 
 
 async def recover(
-    log: PartitionLog, state: HardState, genesis: Configuration, *, scan: bool
+    log: PartitionLog,
+    state: HardState,
+    genesis: Configuration,
+    *,
+    scan: bool,
+    known_last: Position | None = None,
 ) -> Recovered:
-    """The start of a core. Raises DamageDetected, KeyProviderError."""
+    """The start of a core; `known_last` is what a log that was cut once held.
+
+    Raises DamageDetected, KeyProviderError.
+    """
     placed = [Placed(Index(0), genesis)]
     index = log.first_index
     while scan and index <= log.last.index:
@@ -38,6 +46,7 @@ async def recover(
         terms=tuple(_terms(log)),
         configurations=tuple(placed),
         snapshot=base,
+        known_last=known_last if known_last is not None and known_last > log.last else None,
     )
 
 

@@ -14,6 +14,7 @@ waits is told KAFKA_STORAGE_ERROR, whoever proposes later too, and readers keep 
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 import trio
@@ -28,7 +29,7 @@ from appliance.broker.placing import Placing
 from appliance.broker.supply import Supply
 from appliance.broker.tail import EntryTail
 from appliance.broker.withheld import Withheld
-from appliance.errors import ErrorCode, RequestError, StorageError
+from appliance.errors import DamageDetected, ErrorCode, RequestError, StorageError
 from appliance.limits import MAX_BATCH_BYTES, MAX_STAGED_BYTES, TAIL_BYTES
 from appliance.ports import HardState, PartitionLog
 from appliance.raft.configuration import Configuration
@@ -75,12 +76,14 @@ class Replica(Generic[R]):
         """Whether this replica leads and has applied all that was decided before its term."""
         self._log = log
         self._host = host
+        self._storage = storage
+        self._nursery = nursery
         self._node = storage.node
         self._core = Core(
             node=storage.node,
             recovered=recovered,
             entropy=environment.entropy,
-            incarnation=host.incarnation,
+            incarnation=host.incarnation + environment.opened,
         )
         self._configuration = recovered.configurations[-1].configuration
         self._tail = EntryTail()
@@ -102,6 +105,7 @@ class Replica(Generic[R]):
         )  # fmt: skip
         self._supply = Supply(
             storage.node, log, self._tail, nursery,
+            damaged=self.report_damage,
             send=lambda message, entries: host.send(partition, message, entries),
             still_leads=self._core.sends_for,
         )  # fmt: skip
@@ -114,6 +118,7 @@ class Replica(Generic[R]):
         self._waiting_for_room = 0
         self._decided = trio.Event()
         self._failed = False
+        self._short = recovered.known_last is not None
         self._closed = False
         self._confirmations = Confirmations(self._core)
         self._remember_peers()
@@ -442,7 +447,19 @@ class Replica(Generic[R]):
         if term is not None:
             self._core.advance(persisted=Position(term, index))
             self._pump()
+        if self._short and not self._core.damaged:
+            self._short = False
+            self._nursery.start_soon(self._note_whole)
         self._wake_drained()
+
+    async def _note_whole(self) -> None:
+        """The log holds again what it held before it was damaged."""
+        with suppress(StorageError):  # it is as short as before for whoever starts next, no more
+            await self._storage.save_known_last(self.partition, None)
+
+    def report_damage(self) -> None:
+        """Somebody could not read this log."""
+        self._host.damaged(self.partition, distrusted=False)
 
     def _on_reset(self, position: Position, offset: Offset) -> None:
         """The log is empty behind a snapshot now; the leader sends what follows."""
@@ -484,6 +501,8 @@ class Replica(Generic[R]):
         self._host.led(self.partition, Leadership(Role.FOLLOWER, self._core.term, None))
         self._tell_deciders()
         self._wake_drained()
+        unreadable = isinstance(self._applying.failure, DamageDetected)
+        self._host.damaged(self.partition, distrusted=not unreadable)
 
     def _tell_deciders(self) -> None:
         self._decided.set()

@@ -13,7 +13,7 @@ import trio
 
 from appliance.broker.peer_codec import runs_of
 from appliance.broker.tail import EntryTail
-from appliance.errors import ApplianceError
+from appliance.errors import ApplianceError, DamageDetected
 from appliance.limits import MAX_APPEND_BYTES
 from appliance.ports import PartitionLog
 from appliance.raft.messages import Append
@@ -34,16 +34,21 @@ class Supply:
         tail: EntryTail,
         nursery: trio.Nursery,
         *,
+        damaged: Callable[[], None],
         send: Callable[[Append, Sequence[Entry]], None],
         still_leads: Callable[[SendEntries], bool],
     ) -> None:
-        """`send` hands a message to the queue of its node; `still_leads` is asked after a wait."""
+        """`send` hands a message to the queue of its node; `still_leads` is asked after a wait.
+
+        `damaged` is told when the log cannot be read.
+        """
         self._node = node
         self._log = log
         self._tail = tail
         self._nursery = nursery
         self._send = send
         self._still_leads = still_leads
+        self._damaged = damaged
         self._lagging: dict[NodeId, deque[SendEntries]] = {}
 
     def supply(self, order: SendEntries) -> None:
@@ -66,6 +71,9 @@ class Supply:
         try:
             while waiting:
                 await self._read_one(waiting.popleft())
+        except DamageDetected:
+            waiting.clear()
+            self._damaged()
         except ApplianceError:
             waiting.clear()  # not there any more, or not readable: the follower gets a snapshot
         finally:

@@ -79,6 +79,8 @@ class Topics:
         self._live: dict[TopicName, LiveTopic] = {}
         self._places: dict[PartitionId, tuple[TopicName, PartitionIndex]] = {}
         self._opening: dict[PartitionId, trio.Lock] = {}
+        self._repaired: set[PartitionId] = set()
+        """Damaged logs that are being cut: others serve them."""
         self._unsettled: dict[PartitionId, None] = {}
         self._settling = 0
         self.following = False
@@ -165,6 +167,8 @@ class Topics:
 
     async def _open(self, live: LiveTopic, index: PartitionIndex) -> Partition:
         partition_id = live.topic.partitions[index]
+        if partition_id in self._repaired:
+            raise NotLeader(self._placement.leader(partition_id))
         async with self._opening.setdefault(partition_id, trio.Lock()):
             partition = live.partitions[index]
             if partition is not None:
@@ -441,6 +445,29 @@ class Topics:
                         partition=str(partition_id), reason=str(error))  # fmt: skip
 
     # --- what others hold too ---
+
+    async def repair(self, group: PartitionId, *, distrusted: bool) -> bool:
+        """Closes a damaged log, cuts it before its damage, and opens it again to be filled.
+
+        True if something was cut. Raises StorageError, KeyProviderError.
+        """
+        place = self._places.get(group)
+        live = self.find(place[0]) if place is not None else None
+        if place is None or live is None:
+            return False
+        self._repaired.add(group)
+        try:
+            async with self._opening.setdefault(group, trio.Lock()):
+                partition, live.partitions[place[1]] = live.partitions[place[1]], None
+                if partition is None:
+                    return False
+                await self._close(partition)
+                if partition.replica.failed:
+                    await partition.replica.log.close()
+                return await self._foundation.storage.quarantine(group, distrusted=distrusted)
+        finally:
+            self._repaired.discard(group)
+            self.settle(group)
 
     def settle(self, group: PartitionId) -> None:
         """Has a group opened or given up, as the catalogue says, in the background."""

@@ -63,7 +63,7 @@ class TailJudge:
         self._bad = bad
         self._trials = 0
         self._first_extent = bad.extent if reader is None else bad.extent + 1
-        """Whose header may stand in what is looked through: a file's first frame takes its along."""
+        """Whose header may stand in what is looked through: a file's first frame takes it along."""
         self._extents = [] if reader is None else [_Extent(reader, 0, bad.number + 1)]
 
     def proves_damage(self, window: bytes | bytearray, position: int) -> bool:

@@ -84,6 +84,12 @@ def acknowledge(s: State) -> None:
     reply(s, None)
 
 
+def introduce(s: State) -> None:
+    """Tells a leader of a new incarnation that lacks something: at rest it would not ask."""
+    if s.saved.term == s.term:
+        reply(s, None)
+
+
 def reply(s: State, conflict: Conflict | None) -> None:
     """Answers an append: what is durable here, and where it did not fit."""
     if s.leader is not None:

@@ -127,6 +127,8 @@ def heard(s: State, leader: NodeId, term: Term) -> Refusal | None:
     if term == s.term and _another_leads(s, leader):
         return Refusal.TWO_LEADERS
     follower.follow(s, term, leader)
+    if s.damaged and not s.matched:
+        follower.introduce(s)
     return None
 
 

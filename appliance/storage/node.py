@@ -368,6 +368,7 @@ class NodeDirectory:
                 for secret in data_keys.values():
                     secret.wipe()
             self._open.pop(partition, None)
+            self.scrubber.damaged.pop(partition, None)
             return True
 
     async def delete_log(self, partition: PartitionId) -> None:

@@ -176,6 +176,9 @@ class Machine:
         """No disk here is older than its word: what was synced survives every crash."""
         raise Violation("promises-durable", f"{shrunk.node} holds less than it acknowledged")
 
+    def damaged(self, group: PartitionId, *, distrusted: bool) -> None:
+        """The process ends with its log, and starts again."""
+
     def receive(self, message: PeerMessage, entries: Sequence[Entry]) -> None:
         """A message has arrived."""
         if self.replica is not None and not self._scope.cancel_called:

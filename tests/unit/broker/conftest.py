@@ -95,6 +95,7 @@ class Disk:
         self.broken = set()
         self.full = set()
         self.flushes = 0
+        self.known_last = {}
 
 
 class Log:
@@ -289,6 +290,20 @@ class Storage:
 
     def partitions(self):
         return frozenset(self.disk.logs)
+
+    def tell_damage(self, to):
+        self.on_damage = to
+
+    def known_last(self, partition):
+        return self.disk.known_last.get(partition)
+
+    async def save_known_last(self, partition, known_last):
+        await trio.lowlevel.checkpoint()
+        self.disk.known_last[partition] = known_last
+
+    async def quarantine(self, partition, *, distrusted=False):
+        await trio.lowlevel.checkpoint()
+        return False
 
     async def create_log(self, partition, domain, position=BEGINNING_OF_LOGS, offset=0):
         await trio.lowlevel.checkpoint()

@@ -269,6 +269,18 @@ def test_a_shrunk_log_is_told_and_filled_again() -> None:
     assert not story[3].damaged
 
 
+def test_a_damaged_member_tells_a_leader_at_rest_that_it_lacks_something() -> None:
+    story = damaged()
+    assert story[1].idle
+    story.do(3, lambda core: core.heard(ONE, Term(1)))
+    story.run()
+    assert not story[1].idle
+    story.do(1, lambda core: core.tick(2))
+    story.run()
+    assert story[3].last == story[1].last
+    assert not story[3].damaged
+
+
 def test_a_late_refusal_is_no_shrunk_log() -> None:
     story = led()
     story.propose(1, 2)

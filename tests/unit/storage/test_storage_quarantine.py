@@ -153,7 +153,11 @@ def test_later_frames_tell_what_was_held_where_no_mark_does(home, monkeypatch):
     async def main():
         node, log = await filled(home, monkeypatch)
         paths = paths_of(home, log)
-        monkeypatch.setattr(node, "_mark", lambda **_: trio.lowlevel.checkpoint())
+
+        async def marks_nothing(**_):
+            await trio.lowlevel.checkpoint()
+
+        monkeypatch.setattr(node, "_mark", marks_nothing)
         await stopped(node, log)
         flip(paths[-1], 10_000)
         node = await home.open()
