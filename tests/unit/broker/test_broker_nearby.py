@@ -111,7 +111,7 @@ def test_nobody_is_sent_to_a_replica_that_lags_or_is_drained_or_is_gone(in_racks
         assert (await scene.fetch(scene.leader, rack)).preferred_read_replica == -1
         await cluster.ask(scene.leader, DrainNode(scene.follower, False))
         assert (await scene.fetch(scene.leader, rack)).preferred_read_replica == scene.follower
-        cluster.isolate(scene.follower)
+        cluster.silence(scene.follower)
         await cluster.produce_surely(b"two")
         part = await scene.fetch(scene.leader, rack)
         assert (part.preferred_read_replica, len(part.batches)) == (-1, 2)
@@ -140,7 +140,7 @@ def test_a_follower_shows_what_it_knows_to_be_committed_and_waits_for_more(in_ra
         assert len(found[0].batches) == 1
         assert found[0].high_watermark == replica.high_watermark == 2
         beyond = await scene.fetch(scene.follower, rack, offset=3)
-        assert beyond.error is ErrorCode.OFFSET_OUT_OF_RANGE
+        assert beyond.error is NOT_HERE, "what is not there is the leader's to say"
 
     in_racks(body)
 
