@@ -93,7 +93,8 @@ class Steward:
         missing = voters - now.voters
         try:
             if missing - now.learners:
-                replica.change(now.voters, now.learners | missing | learners)
+                # Who is to lose its vote keeps it until those who come have caught up.
+                replica.change(now.voters, (now.learners | missing | learners) - now.voters)
             else:
                 replica.change(voters, learners)
         except Refused as refused:

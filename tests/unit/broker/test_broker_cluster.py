@@ -389,6 +389,22 @@ def test_leadership_is_transferred_on_request(play):
     play(body)
 
 
+def test_a_node_that_comes_takes_the_catalogue_s_vote_of_one_that_is_drained(play):
+    async def body(cluster):
+        await cluster.ask(1, DrainNode(2, True))
+        await cluster.start(4)
+        await cluster.ask(1, AddNode(4, "n4", 9293))
+
+        def voters():
+            leader = cluster.leader(CATALOGUE_LOG)
+            replica = cluster.members[leader or 1].consensus.replica(CATALOGUE_LOG)
+            return replica.configuration
+
+        await cluster.until(lambda: voters().voters == {1, 3, 4} and not voters().joint, "its vote")
+
+    play(body)
+
+
 def test_a_removed_node_holds_nothing_and_its_id_is_used_up(play):
     async def body(cluster):
         await cluster.create(replication=2)

@@ -113,7 +113,7 @@ class Cluster:
     async def _connect(self, number, member):
         """Keeps both connections to every other node, as `server.peers` does."""
         async with trio.open_nursery() as nursery:
-            for other in (1, 2, 3):
+            for other in (1, 2, 3, 4):
                 if other != number:
                     nursery.start_soon(self._link, number, member, other)
 
