@@ -1,6 +1,7 @@
 """What the catalogue promises of one topic, as a register: it is there, with a mark, or it is not.
 
-Each creation gives its topic a mark of its own, by which a description tells which one it saw.
+Each creation gives its topic a mark of its own, by which a description may tell which one it saw;
+another may tell only that there is one.
 """
 
 from enum import Enum
@@ -50,5 +51,8 @@ def step(state: object, asked: Asked, answer: Answer | Saw | None) -> object | N
             expected = Answer.UNKNOWN if state == ABSENT else Answer.DONE
             following = ABSENT
         case Verb.DESCRIBE:
-            expected, following = Saw(int(str(state))), state
+            expected = Answer.UNKNOWN if state == ABSENT else Answer.EXISTS
+            following = state
+            if isinstance(answer, Saw):
+                return state if answer.mark == state else None
     return following if answer in {None, expected} else None

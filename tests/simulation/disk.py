@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from appliance.errors import DirectoryInUse, StorageError, StorageFull
+from appliance.errors import DirectoryInUse, FileSystemFailed, StorageError, StorageFull
 
 SECTOR = 512
 RESERVE = 4096
@@ -443,6 +443,20 @@ class SimulatedDisk:
             self._step(Action.MAKE, name)
             parent.change(Names(come=((base, Directory()),)))
         self._sync_directory(name, parent)
+
+    def sync_all(self, files: Sequence["SimulatedFile"]) -> float | None:
+        """In one step, as syncfs does; a failure is the whole file system's."""
+        for file in files:
+            file._usable()
+        fault = self.step(Action.SYNC, "everything")
+        for file in files:
+            if fault is None:
+                file._inode.sync()
+            else:
+                file._inode.fail_to_sync()
+        if fault is not None:
+            raise FileSystemFailed(f"cannot sync everything: {fault.value}")
+        return 0.0
 
     def names(self, directory: str) -> list[str]:
         if directory in ("", "."):

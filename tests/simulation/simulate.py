@@ -26,6 +26,7 @@ import appliance
 sys.path.insert(0, str(Path(__file__).parent))
 from checkers import CHECKERS, Violation
 from cores.run import FAULTS, run
+from nodes import run as node_tier
 from replicas import run as replica_tier
 
 
@@ -68,6 +69,13 @@ TIERS: dict[str, Tier] = {
         replica_tier.FAULTS,
         replica_tier.CHECKED,
         "replicas with the real sealed format on simulated disks",
+    ),
+    "node": Tier(
+        node_tier.run,
+        200,
+        node_tier.FAULTS,
+        node_tier.CHECKED,
+        "whole nodes on simulated disks, clocks and links",
     ),
 }
 CHUNK = 25

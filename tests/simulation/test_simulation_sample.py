@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cores.run import run as core_run
 from mutants import CANARY, PATCHES, ROOT, hunt, names
+from nodes.run import run as node_run
 from replicas.run import run as replica_run
 from simulate import TIERS, Total, seeds_of
 
@@ -26,11 +27,18 @@ def test_a_sample_of_seeds_holds_with_the_real_format_on_simulated_disks() -> No
     assert seeds_of("replica", range(40)).failed == []
 
 
+def test_a_sample_of_seeds_holds_with_whole_nodes() -> None:
+    """In seed 2 all nodes fall at once, and in none is a property left unjudged."""
+    total = seeds_of("node", range(2, 3))
+    assert total.failed == []
+    assert [what for what in total.never_reached(TIERS["node"]) if "property" in what] == []
+
+
 def test_a_property_that_was_never_reached_is_a_failure() -> None:
     assert len(Total().never_reached(TIERS["core"])) > 20
 
 
-@pytest.mark.parametrize("tier", ["core", "replica"])
+@pytest.mark.parametrize("tier", ["core", "replica", "node"])
 def test_the_same_seed_gives_the_same_trace_in_another_process(tier: str) -> None:
     """To the letter, whatever strings hash to there."""
     hashes = set()
@@ -43,7 +51,7 @@ def test_the_same_seed_gives_the_same_trace_in_another_process(tier: str) -> Non
             check=True,
         )
         hashes.add(next(line for line in found.stdout.split("\n") if "trace hash" in line))
-    play = {"core": core_run, "replica": replica_run}[tier]
+    play = {"core": core_run, "replica": replica_run, "node": node_run}[tier]
     assert hashes == {f"trace hash {play(11, traced=True).trace_hash}"}
 
 

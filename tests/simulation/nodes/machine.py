@@ -154,7 +154,7 @@ class Machine:
         joined = self.member is not None and self.member.joined.is_set()
         self._dead_starts = 0 if joined else self._dead_starts + 1
         self.world.say(f"{self.node} ENDS: {[str(each) for each in group.exceptions]}")
-        if self._dead_starts >= DEAD_STARTS:
+        if self._dead_starts >= DEAD_STARTS and (self.rotten or self.doomed):
             self.gone = True
 
     # --- a process ------------------------------------------------------------------------------

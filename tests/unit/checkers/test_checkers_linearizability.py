@@ -25,6 +25,10 @@ def describe(mark, began, ended, topic="t"):
     return Operation("p", topic, Asked(DESCRIBE), began, ended, Saw(mark))
 
 
+def look(answer, began, ended, topic="t"):
+    return Operation("p", topic, Asked(DESCRIBE), began, ended, answer)
+
+
 GOOD = {
     "nothing": [],
     "one after another": [create(1, 0, 1), describe(1, 2, 3), delete(4, 5), describe(0, 6, 7)],
@@ -40,6 +44,9 @@ GOOD = {
     "a creation that a deletion undid between": [
         create(1, 0, 9), delete(0, 9), describe(0, 10, 11)
     ],
+    "seen without its mark": [
+        create(1, 0, 1), look(EXISTS, 2, 3), delete(4, 5), look(UNKNOWN, 6, 7),
+    ],
     "two topics": [create(1, 0, 1), describe(0, 2, 3, "u"), create(2, 4, 5, topic="u")],
     "an end and a beginning at the same time": [create(1, 0, 1), describe(0, 1, 2)],
 }  # fmt: skip
@@ -53,6 +60,8 @@ BAD = {
     "deleted twice": [create(1, 0, 1), delete(2, 3), delete(4, 5)],
     "the older of two": [create(1, 0, 1), delete(2, 3), create(2, 4, 5), describe(1, 6, 7)],
     "back from the dead": [create(1, 0, None), describe(1, 2, 3), delete(4, 5), describe(1, 6, 7)],
+    "there, and nobody made it": [look(EXISTS, 0, 1)],
+    "not there, and it was made": [create(1, 0, 1), look(UNKNOWN, 2, 3)],
     "no creation at all": [describe(7, 0, 1)],
     "only one topic is right": [create(1, 0, 1), describe(1, 2, 3), describe(5, 2, 3, "u")],
 }  # fmt: skip
