@@ -41,7 +41,7 @@ class Member:
         self.rot = False
         """The disk will have lost the end of the log by the next start."""
         self.drift = 1.0
-        self.sync_ms = group.world.random.choice((0.5, 2.0, 10.0, 40.0, 150.0))
+        self.sync_ms = group.world.random.choice((0.5, 2.0, 10.0, 150.0, 600.0))
         self.inbox: deque[Parcel] = deque()
         self.digest = 0
         self.applied = 0
