@@ -42,6 +42,7 @@ from appliance.observe.system import SystemClock, SystemEntropy, keep_freed_memo
 from appliance.ports import KeyHealth, KeyProvider
 from appliance.server.budget import Budgets, PeerShare
 from appliance.server.dialects import KafkaDialect, NativeDialect
+from appliance.server.health import HealthSocket
 from appliance.server.listener import Listener
 from appliance.server.login_gate import ByLogin
 from appliance.server.peer_service import PeerService
@@ -57,6 +58,7 @@ from appliance.wire.native import codec as native
 
 if TYPE_CHECKING:
     from appliance.keys.vault_settings import VaultLogin
+    from appliance.observe.metrics import Metrics
 
 AUDIT_JOURNAL: Final = PartitionId(UUID("00000000-0000-8000-8000-000000000003"))
 """A fixed id of version 8 (RFC 9562), which no random id can be."""
@@ -81,6 +83,8 @@ class NodeKeys(Struct, frozen=True):
     until_sealed: Callable[[], Awaitable[None]]
     next_sealed: Callable[[], Awaitable[KeyDomainId]] = trio.sleep_forever
     """The next domain whose keys may not be used any more."""
+    show: "Callable[[Metrics], None]" = lambda _: None
+    """Has the metrics follow how the node stands with its keys."""
 
 
 def create(config: NodeConfig, passphrase: bytes | None) -> None:
@@ -246,11 +250,30 @@ async def _run(
             nursery.start_soon(control.listen, signals)
             with control.life:
                 keys = await _keys(config, passphrase, nursery, control)
+                await _show_health(config, keys, nursery, control)
                 while not control.stopping.is_set():
                     await await_serving(keys.provider, control.on_health)
                     await _live(config, keys, control, announce)
             nursery.cancel_scope.cancel()
     _log.info("stopped")
+
+
+async def _show_health(
+    config: NodeConfig, keys: NodeKeys, nursery: trio.Nursery, control: _Control
+) -> None:
+    """Answers on the socket for the node's health, if the configuration names one."""
+    if config.node.health_socket is None:
+        return
+    from appliance.observe.metrics import Metrics  # noqa: PLC0415 - costs memory where unused
+
+    metrics = Metrics()
+    keys.show(metrics)
+    health = HealthSocket(
+        config.node.health_socket,
+        is_ready=lambda: control.serving and not control.stopping.is_set(),
+        metrics=metrics.text,
+    )
+    await nursery.start(health.run)
 
 
 async def _live(
@@ -468,7 +491,11 @@ async def _keys(
     )
     await nursery.start(leased.run)
     until_sealed = partial(leased.until_sealed, config.node.domain)
-    return NodeKeys(leased, until_sealed, leased.next_sealed)
+
+    def show(metrics: "Metrics") -> None:
+        metrics.follow_keys(leased.standings, leased.refusals)
+
+    return NodeKeys(leased, until_sealed, leased.next_sealed, show)
 
 
 def _vault(vault: VaultKeys, cluster: ClusterId) -> KeyProvider:

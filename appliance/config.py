@@ -71,6 +71,8 @@ class NodeSettings(Section, frozen=True):
     """In how many days every closed file is read once, to find damage early."""
     lock_memory: Literal["preferred", "required"] = "preferred"
     """Whether a node that cannot keep its memory out of swap says so, or does not start."""
+    health_socket: Path | None = None
+    """A Unix socket for /livez, /readyz and /metrics, which the node's user and root may open."""
 
     @property
     def node_id(self) -> NodeId:

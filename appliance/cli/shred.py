@@ -149,11 +149,16 @@ def _listed(nodes: Sequence[int]) -> str:
 def _ask_again(topic: str, yes: bool) -> None:
     if yes:
         return
-    if not sys.stdin.isatty():
+    if not _is_asked():
         raise ConfigurationError(f"pass --yes to shred {topic} without being asked")
     typed = typer.prompt(f"Every record of {topic} goes for good. Type the topic's name again")
     if typed != topic:
         raise ConfigurationError("that is not the topic's name; nothing was done")
+
+
+def _is_asked() -> bool:
+    """Whether there is somebody to type the name."""
+    return sys.stdin.isatty()
 
 
 def _target(topic: str, given: Path | None) -> Path:

@@ -18,7 +18,8 @@ Who holds a key that came from here (a log, a journal) keeps its copy: the node 
 import hashlib
 import math
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from enum import Enum
 from functools import partial
 from typing import TypeVar
@@ -33,6 +34,7 @@ from appliance.keys.held import Canary, HeldDomain
 from appliance.ports import (
     Clock,
     DataKey,
+    DomainStanding,
     DomainStatus,
     KeyHealth,
     KeyPlace,
@@ -78,6 +80,12 @@ def _say_nothing(report: Report) -> None:
     """For callers without a log."""
 
 
+def _cause(failure: KeyProviderError) -> str:
+    """What a failure is counted as; the more special kinds first."""
+    kinds = ((KeyGone, "gone"), (KeysRefused, "refused"), (WrongKey, "wrong_key"))
+    return next((name for kind, name in kinds if isinstance(failure, kind)), "unavailable")
+
+
 class LeasedKeys:
     """A `ports.KeyProvider` that outlives its provider's absence for the length of a lease."""
 
@@ -104,6 +112,8 @@ class LeasedKeys:
         self._reported = Report(Standing.SERVING)
         self._away = False
         self._sealed: set[KeyDomainId] = set()
+        self.refusals: Counter[str] = Counter()
+        """Keys that could not be had since the start, by cause."""
         self._changed = trio.Event()
         self._work = trio.Event()
 
@@ -314,8 +324,10 @@ class LeasedKeys:
         asked_at = self._now()
         try:
             result = await call()
-        except KeyGone:
-            self._seal(held)
+        except KeyProviderError as failure:
+            self.refusals[_cause(failure)] += 1
+            if isinstance(failure, KeyGone):
+                self._seal(held)
             raise
         if held.lease_end == -math.inf:
             self._work.set()
@@ -326,6 +338,12 @@ class LeasedKeys:
             self._away = False
             self._tell()
         return result
+
+    def standings(self) -> Iterator[DomainStanding]:
+        """Every domain that is held, as it stands now."""
+        for domain, held in self._domains.items():
+            left_s = max(0.0, held.lease_end - self._now())
+            yield DomainStanding(domain, left_s, held.spares)
 
     # Within one call.
 
@@ -371,6 +389,7 @@ class LeasedKeys:
             return None
         made = held.spend_spare(place)
         if made is None:
+            self.refusals["no_spare"] += 1
             self._tell("no spare data key is left: what needs a new one waits for the provider")
         else:
             held.remember(place, made.wrapped, made.secret)

@@ -11,6 +11,7 @@ from appliance.ports.authority import (
 )
 from appliance.ports.keys import (
     DataKey,
+    DomainStanding,
     DomainStatus,
     KeyCustodian,
     KeyHealth,
@@ -48,6 +49,7 @@ __all__ = [
     "ClientReport",
     "Clock",
     "DataKey",
+    "DomainStanding",
     "DomainStatus",
     "Entropy",
     "HardState",

@@ -97,6 +97,14 @@ class DomainStatus(msgspec.Struct, frozen=True):
     oldest_version: int
 
 
+class DomainStanding(msgspec.Struct, frozen=True):
+    """How a node stands with one key domain that it holds; a lease of 0 s has ended."""
+
+    domain: KeyDomainId
+    lease_left_s: float
+    spares: int
+
+
 class KeyHealth(msgspec.Struct, frozen=True):
     """Whether the provider serves now, and if not, what an operator should do, without secrets.
 

@@ -297,6 +297,26 @@ async def test_the_lease_ends_and_wipes(setting: Setting) -> None:
 
 
 @played
+async def test_how_it_stands_can_be_measured_and_what_could_not_be_had_is_counted(
+    setting: Setting,
+) -> None:
+    async with setting.running():
+        await setting.keys.new_data_key(place(1))
+        await settle()
+        (now,) = setting.keys.standings()
+        assert (now.domain, now.spares) == (domain(1), SPARES)
+        assert 0 < now.lease_left_s <= LEASE_S
+        assert not setting.keys.refusals
+        setting.away()
+        await setting.pass_time(LEASE_S + 1)
+        with pytest.raises(KeysUnavailable):
+            await setting.keys.new_data_key(place(1, partition=2))
+        (now,) = setting.keys.standings()
+        assert (now.lease_left_s, now.spares) == (0.0, 0)
+        assert setting.keys.refusals["unavailable"] > 0
+
+
+@played
 async def test_a_machine_that_slept_has_used_up_its_lease(setting: Setting) -> None:
     made = await setting.keys.new_data_key(place(1))
     setting.away()

@@ -7,6 +7,7 @@ there afterwards, and nothing that a lease covers may fail.
 
 import os
 import shutil
+import signal
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -27,6 +28,7 @@ from appliance.errors import (
     KeysUnavailable,
     WrongKey,
 )
+from appliance.keys import vault_calls
 from appliance.keys.lease import LeasedKeys, Report, Standing
 from appliance.keys.vault_custodian import VaultCustodian
 from appliance.observe.system import SystemClock, SystemEntropy
@@ -40,6 +42,8 @@ from ..broker import conftest as broker  # noqa: TID252 - tests are no installed
 from .conftest import CLUSTER, Server, domain
 
 LEASE_S, RENEW_S = 3.0, 0.2
+STALLED_S = 15.0
+"""Calls of Vault end by themselves; a request waits for a few of them at most."""
 OWN_KEY = (("memorystreamer.key.domain", "topic"),)
 SMALL_FILES = (("segment.bytes", "1048576"),)
 
@@ -254,6 +258,45 @@ def test_a_vault_that_stops_and_starts_again_costs_no_write_and_no_new_topic(
             await life.check(running)
             for number in range(4):
                 assert (await running.fetch(topic=f"away-{number}")).batches
+
+    trio.run(main)
+
+
+def test_a_vault_that_stalls_holds_a_new_topic_up_for_a_bounded_time_and_nothing_else(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that refuses is told from one that answers nothing by waiting alone."""
+    monkeypatch.setattr(vault_calls, "READ_S", 1.0)
+    life = Life(tmp_path, server, 307)
+
+    async def main() -> None:
+        async with life.life(lease_s=60) as (running, keys):
+            await running.create()
+            held = keys._domains[life.domain]
+            await until(lambda: held.spares == 4, "spare keys are fetched")
+            process = int((server.directory / "openbao" / "pid").read_text())
+            async with life.load(running):
+                os.kill(process, signal.SIGSTOP)
+                try:
+                    with trio.fail_after(STALLED_S):
+                        made = await running.create("own", settings=OWN_KEY)
+                        (part,) = await running.produce(broker.batch(b"x"), topic="own")
+                    assert made.error is ErrorCode.NONE
+                    assert part.error is ErrorCode.KAFKA_STORAGE_ERROR
+                    with trio.fail_after(STALLED_S):  # a spare serves where there is one
+                        await running.create("spared")
+                        (part,) = await running.produce(broker.batch(b"x"), topic="spared")
+                    assert part.error is ErrorCode.NONE
+                finally:
+                    os.kill(process, signal.SIGCONT)
+                part = None
+                with trio.fail_after(20):
+                    while part is None or part.error is not ErrorCode.NONE:
+                        (part,) = await running.produce(broker.batch(b"late"), topic="own")
+            assert len((await running.fetch(topic="own")).batches) == 1
+        assert life.failed == []
+        async with life.life() as (running, _):
+            await life.check(running)
 
     trio.run(main)
 
