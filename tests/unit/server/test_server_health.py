@@ -9,7 +9,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from appliance.errors import ConfigurationError
-from appliance.limits import MAX_HEALTH_CONNECTIONS, MAX_HEALTH_HEAD_BYTES
+from appliance.limits import MAX_HEALTH_HEAD_BYTES
 from appliance.observe.metrics import Metrics
 from appliance.ports import DomainStanding
 from appliance.server import health as health_module
@@ -44,8 +44,8 @@ async def ask(path, request):
         request = b"GET %s HTTP/1.1\r\nHost: node\r\n\r\n" % request.encode()
     received = bytearray()
     async with await trio.open_unix_socket(path) as stream:
-        await stream.send_all(request)
         try:
+            await stream.send_all(request)
             async for chunk in stream:
                 received += chunk
         except trio.BrokenResourceError:
@@ -96,10 +96,11 @@ def test_what_is_no_single_get_is_refused(path, request_):
 
 
 def test_those_who_say_nothing_are_few_and_not_for_long(path, monkeypatch):
-    monkeypatch.setattr(health_module, "HEALTH_PATIENCE_S", 0.2)
+    monkeypatch.setattr(health_module, "HEALTH_PATIENCE_S", 1.0)
+    monkeypatch.setattr(health_module, "MAX_HEALTH_CONNECTIONS", 2)
 
     async def body(_):
-        silent = [await trio.open_unix_socket(path) for _ in range(MAX_HEALTH_CONNECTIONS)]
+        silent = [await trio.open_unix_socket(path) for _ in range(2)]
         assert await ask(path, "/livez") == (None, b"")
         for stream in silent:
             assert await stream.receive_some() == b""
