@@ -65,8 +65,6 @@ class LogWriter:
         self._queue: deque[HardState | _Truncate | _Reset | _Append] = deque()
         self._unflushed = False
         self._turn_asked = False
-        self.waited_for = False
-        """Others wait for what is proposed here, even while something else is being written."""
         self.busy = False
         self.failed = False
         self.full = False
@@ -77,15 +75,15 @@ class LogWriter:
     def ask_for_turn(self) -> None:
         """Has `Reports.turn` called when those who are about to propose something have done so.
 
-        That is when the event loop comes round, or after the flush that is under way if nobody
-        else waits for it: then it is written together with what is proposed until then.
+        That is when the event loop comes round, also while a flush is under way: followers are sent
+        what is proposed meanwhile, and the log seals ahead what is large.
         """
         if self._turn_asked or self.failed:
             return
         self._turn_asked = True
         if not self.busy:
             self._work()
-        elif self.waited_for:
+        else:
             self._nursery.start_soon(self._give_turn)
 
     def take_turn(self) -> None:

@@ -434,7 +434,6 @@ class Replica(Generic[R]):
     def _remember_peers(self) -> None:
         alone = self._configuration.members <= {self._node}
         self._tail.kept_bytes = 0 if alone else TAIL_BYTES
-        self._writer.waited_for = not alone
 
     # --- reports of the log --------------------------------------------------------------------
 
