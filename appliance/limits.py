@@ -194,6 +194,8 @@ READ_AHEAD_BYTES = 8 * MIB
 """Of one scan of one log, read while its consumer takes the piece before."""
 READ_WINDOW_BYTES = 64 * KIB
 """Of a file that is read frame by frame, in one call where its frames are small."""
+READ_IN_HALVES_BYTES = 2 * MIB
+"""From here on two threads read a piece of a log."""
 MAX_READ_AHEADS = 8
 """Pieces that are kept for their consumers, of all logs together."""
 MAX_OPEN_FILES = 512

@@ -19,8 +19,9 @@ from appliance.types import Index, Offset, TimestampMs
 
 _POINT: Final = struct.Struct(">QQQ16sIIq")
 POINT_BYTES: Final = _POINT.size
-_INDEX, _OFFSET, _TIME = range(3)
-_FIELDS: Final = ((struct.Struct(">Q"), 0), (struct.Struct(">Q"), 8), (struct.Struct(">q"), 48))
+_INDEX, _OFFSET, _TIME, _POSITION = range(4)
+_NUMBER: Final = struct.Struct(">Q")
+_FIELDS: Final = ((_NUMBER, 0), (_NUMBER, 8), (struct.Struct(">q"), 48), (_NUMBER, 16))
 NO_TIME: Final = TimestampMs(-1)
 """Before every time that a batch may have."""
 
@@ -73,6 +74,13 @@ class SparseIndex:
     def before_time(self, time_ms: TimestampMs) -> Tail:
         """The last place before which every batch is older."""
         return self._before(time_ms - 1, _TIME)
+
+    def offset_from(self, position: int) -> tuple[Offset, int] | None:
+        """The first batch of the first place at or after `position`, and where that is."""
+        count = bisect_left(range(len(self)), position, key=lambda at: self._at(at, _POSITION))
+        if count == len(self):
+            return None
+        return Offset(self._at(count, _OFFSET)), self._at(count, _POSITION)
 
     def encoded(self) -> bytes:
         """Every point, for the index file."""

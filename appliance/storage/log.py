@@ -32,11 +32,12 @@ from appliance.storage.cache import CachedFrame, LogTail, TailCache
 from appliance.storage.epochs import Epoch, EpochTable
 from appliance.storage.files import LogFiles
 from appliance.storage.flushing import Flusher, SealedGroups, Unwritten
+from appliance.storage.halves import read_piece
 from appliance.storage.layout import Stamp
 from appliance.storage.logfile import END_OF_INDEXES, LogFile
 from appliance.storage.manifest import ClosedEnd
 from appliance.storage.marks import MarkRecord
-from appliance.storage.reading import Collected, find_batch_at_time, read_batches, read_entries
+from appliance.storage.reading import Collected, find_batch_at_time, read_entries
 from appliance.storage.recovery import Recovered
 from appliance.storage.rewriting import Change, Rest, Rewritten, rewrite, unchanged
 from appliance.storage.rounds import WriteRounds
@@ -453,9 +454,7 @@ class SealedLog:
 
     def _collect(self, start: Offset, end: Offset, max_bytes: int) -> Collected:
         """Reads the files; blocks."""
-        collected = Collected(start, end, max_bytes)
-        read_batches(self._files, collected, start)
-        return collected
+        return read_piece(self._files, start, end, max_bytes)
 
     async def _read_now(self, start: Offset, end: Offset, max_bytes: int) -> Collected:
         """Reads, and once more if the file was taken away or replaced meanwhile."""

@@ -116,6 +116,24 @@ class Collected:
         self._keep(content, first, stop)
         return goes_on and self._next < self._end and self._left > 0
 
+    @property
+    def exceeded(self) -> bool:
+        """Whether one batch alone was larger than the bound."""
+        return self._left < 0
+
+    def go_on_with(self, second: "Collected", end: Offset) -> None:
+        """Takes what was collected behind this, up to `end`, if this came to where it begins.
+
+        `second` had the rest of this one's bound; if it exceeds that, it is left to the next read.
+        """
+        if self.complete and not (self.slices and second.exceeded):
+            behind = second.slice()
+            if self._base is None and behind.batches:
+                self._base = behind.base_offset
+            self.slices += behind.batches
+            self._next = behind.next_offset
+        self._end = end
+
     def _keep(self, content: memoryview, first: int, stop: int) -> None:
         if first >= 0:
             self.slices.append(content[first:stop])
