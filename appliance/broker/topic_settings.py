@@ -1,6 +1,6 @@
 """The settings of a topic: Kafka's names, and only what is honoured.
 
-Rules: see `setting_kinds`. A setting given as null, or not given, has its default.
+Rules: see `setting_kinds`. A setting that is not given has its default.
 """
 
 from collections.abc import Iterable, Mapping
@@ -193,7 +193,7 @@ BY_NAME: Final[Mapping[str, Known]] = MappingProxyType({each.name: each for each
 
 
 def check_settings(given: Given) -> tuple[tuple[str, str], ...]:
-    """The settings as the catalogue keeps them, sorted; nulls are left out.
+    """The settings as the catalogue keeps them, sorted.
 
     Raises RequestError(INVALID_CONFIG), naming the setting.
     """
@@ -202,7 +202,7 @@ def check_settings(given: Given) -> tuple[tuple[str, str], ...]:
         if len(kept) >= MAX_SETTINGS or name in kept:
             raise _invalid("each setting is given once")
         if value is None:
-            continue
+            raise _invalid(f"{name[:64]}: null is no value")
         known = BY_NAME.get(name)
         fault = "there is no such setting here" if known is None else known.fault(value)
         if fault is not None:

@@ -9,6 +9,7 @@ from appliance.broker.caller import Caller
 from appliance.broker.handlers.order import in_order
 from appliance.broker.placement import Placement, TopicDefaults
 from appliance.broker.quotas import Mutations, Quotas
+from appliance.broker.told_settings import briefly, settings_of_topic
 from appliance.broker.topic_settings import check_settings
 from appliance.broker.topics import Topics
 from appliance.errors import ErrorCode, RequestError
@@ -67,7 +68,7 @@ class CreateTopicsHandler:
         count = self._partition_count(new)
         self._topics.judge_new(new.name, count, new.settings)
         replicas = self._replicas(new, count)
-        settings = check_settings(new.settings)
+        settings = briefly(settings_of_topic(dict(check_settings(new.settings))))
         topic_id = None
         if not authorized.request.validate_only:
             quota.take(count)

@@ -6,8 +6,7 @@ from appliance.authz.actions import CLUSTER, ResourceKind
 from appliance.authz.gate import Authorized
 from appliance.broker.caller import Caller
 from appliance.broker.node_settings import NodeFacts, node_settings
-from appliance.broker.setting_kinds import Standing
-from appliance.broker.topic_settings import TOPIC_SETTINGS
+from appliance.broker.told_settings import settings_of_topic
 from appliance.broker.topics import Topics
 from appliance.errors import ErrorCode, RequestError
 from appliance.types import TopicName
@@ -89,28 +88,7 @@ class DescribeConfigsHandler:
         live = self._topics.find(name)
         if live is None:
             raise RequestError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic")
-        given = dict(live.topic.settings)
-        settings = []
-        for known in TOPIC_SETTINGS:
-            if known.standing is Standing.REFUSED:
-                continue
-            usual = SettingSynonym(known.name, known.value, SettingSource.DEFAULT)
-            own = given.get(known.name)
-            synonyms: tuple[SettingSynonym, ...] = (usual,)
-            if own is not None:
-                synonyms = (SettingSynonym(known.name, own, SettingSource.TOPIC), usual)
-            settings.append(
-                Setting(
-                    known.name,
-                    synonyms[0].value,
-                    False,
-                    synonyms[0].source,
-                    synonyms,
-                    known.kind,
-                    known.why,
-                )
-            )
-        return settings
+        return list(settings_of_topic(dict(live.topic.settings)))
 
     def _of_node(self) -> list[Setting]:
         settings = []

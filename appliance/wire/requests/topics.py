@@ -5,6 +5,7 @@ from typing import Final
 from appliance.errors import ErrorCode
 from appliance.types import PartitionIndex, TopicId, TopicName
 from appliance.wire.requests.base import Part, Request, Response
+from appliance.wire.requests.settings import Setting
 
 OPERATIONS_NOT_ASKED: Final = -(1 << 31)
 """What a field of authorised operations holds when nobody asked for it (KIP-430)."""
@@ -98,7 +99,8 @@ class CreatedTopic(Part, frozen=True):
     topic_id: TopicId | None = None
     partition_count: int = -1
     replication_factor: int = -1
-    settings: tuple[tuple[str, str | None], ...] = ()
+    settings: tuple[Setting, ...] = ()
+    """All that the topic has, defaults too (KIP-525)."""
 
 
 class CreateTopicsResult(Response, frozen=True):

@@ -14,10 +14,13 @@ from typing import Final
 from msgspec.structs import replace
 
 from appliance.wire.kafka.schema import Api, Array, Field, Scalar, row, to_request
-from appliance.wire.requests import CreatedTopic, CreateTopics, CreateTopicsResult, NewTopic
-
-_FROM_TOPIC: Final = 1
-"""Where a setting's value comes from: the topic's own configuration."""
+from appliance.wire.requests import (
+    CreatedTopic,
+    CreateTopics,
+    CreateTopicsResult,
+    NewTopic,
+    Setting,
+)
 
 _KNOWS_THROTTLING: Final = 6
 
@@ -58,9 +61,10 @@ _REQUEST: Final = row(
 _SETTING: Final = row(
     Field("name", Scalar.STRING),
     Field("value", Scalar.STRING, nullable_from=5),
-    Field("is_read_only", Scalar.BOOL, bound=False, default=False),
-    Field("source", Scalar.INT8, bound=False, default=_FROM_TOPIC),
+    Field("read_only", Scalar.BOOL),
+    Field("source", Scalar.INT8),
     Field("is_sensitive", Scalar.BOOL, bound=False, default=False),
+    into=Setting,
 )
 
 _CREATED: Final = row(
