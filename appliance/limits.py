@@ -158,6 +158,10 @@ MAX_SUBSCRIBED_METRICS = 100
 MAX_STRING_BYTES = 32_767
 MAX_MESSAGE_ELEMENTS = 1 << 17
 """Array elements of one request together: decoded, a narrow one outweighs its bytes."""
+DECODED_BYTES_PER_FRAME_BYTE = 8
+"""What a request may become in memory, as a multiple of its frame."""
+SPARE_DECODED_BYTES = 2 * MIB
+"""Beyond that, so that a request of many narrow rows can be of some length."""
 MAX_TAGGED_FIELDS = 64
 """In one section of tagged fields (KIP-482), known and unknown ones."""
 MAX_BATCH_BYTES = 8 * MIB

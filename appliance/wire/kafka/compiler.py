@@ -73,6 +73,20 @@ _WIDTHS: dict[Scalar, int] = {
 _CLASSIC_WIDTHS: dict[Scalar, int] = {Scalar.STRING: 2, Scalar.BYTES: 4, Scalar.RECORDS: 4}
 _CLASSIC_COUNT_BYTES = 4
 
+_MEMORY: dict[Scalar, int] = {
+    Scalar.BOOL: 0,
+    Scalar.INT64: 32,
+    Scalar.FLOAT64: 24,
+    Scalar.UUID: 100,
+    Scalar.STRING: 50,
+    Scalar.BYTES: 34,
+    Scalar.RECORDS: 200,
+}
+"""What a value is about as an object, in bytes; 28 for other numbers. Of texts and bytes, without
+their content, which the frame bounds."""
+_ROW_MEMORY, _FIELD_MEMORY, _ELEMENT_MEMORY = 48, 8, 24
+"""Of a row itself, of each of its fields, and of each place in an array while it is built."""
+
 _EMPTY: dict[Scalar, Value] = {
     Scalar.BOOL: False,
     Scalar.STRING: "",
@@ -94,6 +108,24 @@ def min_width(kind: Scalar | Array | Fields, version: int, *, flexible: bool) ->
         1
         if isinstance(field.kind, Fields) and version >= field.nullable_from
         else min_width(field.kind, version, flexible=flexible)
+        for field in kind.fields
+        if field.carried_by(version) and field.tag is None
+    )
+
+
+def weight(kind: Scalar | Array | Fields, version: int) -> int:
+    """About how many bytes of memory an element of an array becomes; arrays in it apart."""
+    return _ELEMENT_MEMORY + _memory(kind, version)
+
+
+def _memory(kind: Scalar | Array | Fields, version: int) -> int:
+    if isinstance(kind, Array):
+        return 0
+    if isinstance(kind, Scalar):
+        return _MEMORY.get(kind, 28)
+    return _ROW_MEMORY + sum(
+        _FIELD_MEMORY
+        + (0 if isinstance(field.kind, Fields) else _memory(field.kind, version))
         for field in kind.fields
         if field.carried_by(version) and field.tag is None
     )
@@ -163,6 +195,7 @@ def _decode_field(field: Field, version: int, *, flexible: bool) -> Decode:
 def _decode_array(array: Array, version: int, *, flexible: bool, nullable: bool) -> Decode:
     width = min_width(array.of, version, flexible=flexible)
     invariant(width > 0, "array elements have a width")
+    heavy = weight(array.of, version)
     read = (
         _decode_field(Field("", array.of), version, flexible=flexible)
         if isinstance(array.of, Scalar)
@@ -171,7 +204,7 @@ def _decode_array(array: Array, version: int, *, flexible: bool, nullable: bool)
     read_count = Reader.compact_count if flexible else Reader.count
 
     def decode(reader: Reader) -> object:
-        count = read_count(reader, width)
+        count = read_count(reader, width, heavy)
         if count is None:
             if nullable:
                 return None

@@ -3,8 +3,8 @@
 Rules:
 - Nothing is allocated for a count or a length before it was checked against the bytes left: an
   element's least width on the wire is known, and is never zero.
-- Array elements of one message are also bounded together, because a narrow element (an empty
-  string is one byte) becomes an object of fifty or more.
+- Array elements of one message are also bounded together, in number and in the memory that they
+  become, because a narrow element (an empty string is one byte) becomes an object of fifty or more.
 - Strings are strict UTF-8 of at most 32,767 bytes; numbers of variable length have no spare bytes
   beyond what their width needs.
 - Everything that does not fit raises ProtocolViolation. Byte fields are views into the frame.
@@ -15,7 +15,13 @@ from typing import Final
 from uuid import UUID
 
 from appliance.errors import ProtocolViolation
-from appliance.limits import MAX_MESSAGE_ELEMENTS, MAX_STRING_BYTES, MAX_TAGGED_FIELDS
+from appliance.limits import (
+    DECODED_BYTES_PER_FRAME_BYTE,
+    MAX_MESSAGE_ELEMENTS,
+    MAX_STRING_BYTES,
+    MAX_TAGGED_FIELDS,
+    SPARE_DECODED_BYTES,
+)
 from appliance.types import Buffer
 
 _INT8: Final = struct.Struct(">b")
@@ -36,13 +42,14 @@ _ZERO_UUID: Final = bytes(16)
 class Reader:
     """Reads one message from a view; `position` is the next byte, never past the end."""
 
-    __slots__ = ("_elements_left", "_end", "_view", "position")
+    __slots__ = ("_elements_left", "_end", "_memory_left", "_view", "position")
 
     def __init__(self, view: memoryview, position: int = 0) -> None:
         """Reads `view` from `position` on."""
         self._view = view
         self._end = len(view)
         self._elements_left = MAX_MESSAGE_ELEMENTS
+        self._memory_left = DECODED_BYTES_PER_FRAME_BYTE * self._end + SPARE_DECODED_BYTES
         self.position = position
 
     def finish(self, spare_bytes: int = 0) -> None:
@@ -203,19 +210,22 @@ class Reader:
         start = self._advance(size)
         return self._view[start : self.position]
 
-    def count(self, min_width: int) -> int | None:
-        """A 32-bit count of elements of at least `min_width` bytes each; None is a null array."""
-        return self._admit(self.int32(), min_width)
+    def count(self, min_width: int, weight: int) -> int | None:
+        """A 32-bit count of elements; None is a null array.
 
-    def compact_count(self, min_width: int) -> int | None:
+        Each takes at least `min_width` bytes here, and about `weight` bytes once it is decoded.
+        """
+        return self._admit(self.int32(), min_width, weight)
+
+    def compact_count(self, min_width: int, weight: int) -> int | None:
         """As `count`, with the count plus one as an unsigned varint."""
         start = self.position
         if start < self._end and (count := self._view[start]) < 0x80:  # As almost always.
             self.position = start + 1
-            return self._admit(count - 1, min_width)
-        return self._admit(self.unsigned_varint() - 1, min_width)
+            return self._admit(count - 1, min_width, weight)
+        return self._admit(self.unsigned_varint() - 1, min_width, weight)
 
-    def _admit(self, count: int, min_width: int) -> int | None:
+    def _admit(self, count: int, min_width: int, weight: int) -> int | None:
         if count < 0:
             if count == -1:
                 return None
@@ -223,6 +233,9 @@ class Reader:
         if count * min_width > self._end - self.position or count > self._elements_left:
             raise ProtocolViolation("an array has more elements than the message can hold")
         self._elements_left -= count
+        self._memory_left -= count * weight
+        if self._memory_left < 0:
+            raise ProtocolViolation("a message would become much larger than it is")
         return count
 
     def tag_count(self) -> int:

@@ -1,5 +1,6 @@
 """Frames as an enemy sends them: cut anywhere, too long, with counts that nothing could hold."""
 
+import contextlib
 import tracemalloc
 
 import pytest
@@ -8,7 +9,9 @@ from hypothesis import strategies as st
 from kafka_declared import EVERY, label, request_frame, values_of, whole, write
 
 from appliance.errors import ProtocolViolation
+from appliance.limits import MAX_MESSAGE_ELEMENTS, MIB, SPARE_DECODED_BYTES
 from appliance.wire.kafka import codec
+from appliance.wire.kafka.apis.registry import APIS
 from appliance.wire.kafka.schema import Array, Fields, Scalar
 
 MOST = (1 << 31) - 1
@@ -79,6 +82,58 @@ def test_a_count_or_length_beyond_the_frame_is_refused_before_anything_is_alloca
         finally:
             tracemalloc.stop()
         assert peak < 8 * len(frame) + 16_384, peak
+
+
+def least(fields, version, flexible):
+    """The least bytes that a row takes."""
+    carried = [f for f in fields.fields if f.carried_by(version) and f.tag is None]
+    return b"".join(least_of(f, version, flexible) for f in carried) + (
+        b"\x00" if flexible else b""
+    )
+
+
+def least_of(field, version, flexible):
+    if isinstance(field.kind, Fields):
+        null = version >= field.nullable_from
+        return b"\xff" if null else least(field.kind, version, flexible)
+    return empty(field.kind, flexible)
+
+
+def crowded(fields, version, flexible, size):
+    """Messages of which one array each is filled with the narrowest elements that there are."""
+    carried = [f for f in fields.fields if f.carried_by(version) and f.tag is None]
+    for place, field in enumerate(carried):
+        if not isinstance(field.kind, Array):
+            continue
+        of = field.kind.of
+        before = b"".join(least_of(f, version, flexible) for f in carried[:place])
+        after = b"".join(least_of(f, version, flexible) for f in carried[place + 1 :])
+        after += b"\x00" if flexible else b""
+        if isinstance(of, Fields):
+            element = least(of, version, flexible)
+            for inner in crowded(of, version, flexible, size):
+                yield before + count(1, flexible) + inner + after
+        else:
+            element = b"\x7f" * WIDTHS[of] if of in WIDTHS else empty(of, flexible)
+        number = min(size // len(element), MAX_MESSAGE_ELEMENTS) - 1
+        yield before + count(number, flexible) + element * number + after
+
+
+@pytest.mark.parametrize("api", APIS, ids=label)
+def test_a_message_of_the_narrowest_elements_becomes_little_more_than_eight_times_as_large(api):
+    for version in {api.lowest, api.highest}:
+        flexible = api.is_flexible(version)
+        size = min(MIB, api.max_request_bytes - 512)
+        for body in crowded(api.request, version, flexible, size):
+            frame = memoryview(request_frame(api, version, body))
+            tracemalloc.start()
+            try:
+                with contextlib.suppress(ProtocolViolation):
+                    codec.decode(frame)
+                peak = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+            assert peak <= 8 * len(frame) + SPARE_DECODED_BYTES, (version, peak, len(frame))
 
 
 @PARAMETERS
