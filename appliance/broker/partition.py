@@ -211,7 +211,7 @@ class Partition:
 
     def check_epoch(self, asked: int) -> None:
         """Raises RequestError when a client speaks of another leader's time (KIP-320)."""
-        if asked >= 0 and asked != self.leader_epoch:
+        if asked not in {-1, self.leader_epoch}:
             if asked < self.leader_epoch:
                 raise RequestError(ErrorCode.FENCED_LEADER_EPOCH, "there is a newer leader")
             raise RequestError(ErrorCode.UNKNOWN_LEADER_EPOCH, "that leader is not known here")
@@ -265,7 +265,7 @@ class Partition:
         if timestamp_ms in {LATEST_TIERED, EARLIEST_TO_TIER}:
             return -1, Offset(-1)
         if timestamp_ms < 0:
-            raise RequestError(ErrorCode.INVALID_REQUEST, f"no meaning of time {timestamp_ms}")
+            raise RequestError(ErrorCode.UNSUPPORTED_VERSION, f"no meaning of time {timestamp_ms}")
         return await self._find_by_time(TimestampMs(timestamp_ms))
 
     async def _find_largest(self) -> tuple[int, Offset]:

@@ -22,6 +22,8 @@ class LeaveGroupHandler:
     async def handle(self, _: Caller, authorized: Authorized[LeaveGroup]) -> LeaveGroupResult:
         """One answer a member; versions without a list carry one member's as the whole error."""
         request = authorized.request
+        if not request.group:
+            return LeaveGroupResult(ErrorCode.INVALID_GROUP_ID)
         errors = self._coordinator.leave(request.group, request.members)
         return LeaveGroupResult(
             ErrorCode.NONE,

@@ -1,5 +1,7 @@
 """ListOffsets: offsets by time, or the first, the next and that of the largest time."""
 
+from collections import Counter
+
 from appliance.authz.actions import ResourceKind
 from appliance.authz.gate import Authorized
 from appliance.broker.caller import Caller
@@ -30,10 +32,17 @@ class ListOffsetsHandler:
         return ListOffsetsResult(tuple(_refused(topic, code) for topic in request.topics))
 
     async def handle(self, _: Caller, authorized: Authorized[ListOffsets]) -> ListOffsetsResult:
-        """One answer a partition."""
+        """One answer a partition; one that is named twice is refused both times."""
+        topics = authorized.request.topics
+        times = Counter((topic.name, part.index) for topic in topics for part in topic.partitions)
         results = []
-        for topic in authorized.request.topics:
-            parts = [await self._find(topic.name, part) for part in topic.partitions]
+        for topic in topics:
+            parts = [
+                ListedOffset(part.index, ErrorCode.INVALID_REQUEST)
+                if times[topic.name, part.index] > 1
+                else await self._find(topic.name, part)
+                for part in topic.partitions
+            ]
             results.append(ListedOffsetsTopic(topic.name, tuple(parts)))
         codes = authorized.refused_codes(ResourceKind.TOPIC)
         return ListOffsetsResult(in_order(authorized.asked.topics, codes, results, _refused))
@@ -45,9 +54,8 @@ class ListOffsetsHandler:
             timestamp_ms, offset = await partition.find(part.timestamp_ms)
         except RequestError as error:
             return ListedOffset(part.index, error.code)
-        return ListedOffset(
-            part.index, ErrorCode.NONE, timestamp_ms, offset, partition.leader_epoch
-        )
+        epoch = partition.leader_epoch if offset >= 0 else -1
+        return ListedOffset(part.index, ErrorCode.NONE, timestamp_ms, offset, epoch)
 
 
 def _refused(topic: ListOffsetsTopic, code: ErrorCode) -> ListedOffsetsTopic:

@@ -124,14 +124,19 @@ class MetadataHandler:
                 # Not yet there is what a client asks about again, whatever version it speaks.
                 return TopicMetadata(name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
             if error.code is not ErrorCode.TOPIC_ALREADY_EXISTS:
-                return TopicMetadata(name, error.code)
+                return self._permitted(authorized, TopicMetadata(name, error.code))
             live = self._topics.find(name)
         if live is None:
-            return TopicMetadata(name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+            missing = TopicMetadata(name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+            return self._permitted(authorized, missing)
         await self._placement.settled(live.topic.partitions)
-        told = told_of(live, self._placement)
+        return self._permitted(authorized, told_of(live, self._placement))
+
+    @staticmethod
+    def _permitted(authorized: Authorized[Metadata], told: TopicMetadata) -> TopicMetadata:
+        """With what the caller may do to the topic, if that was asked: a rule needs no topic."""
         if authorized.request.topic_operations:
-            allowed = operations_on(authorized, Resource(ResourceKind.TOPIC, name))
+            allowed = operations_on(authorized, Resource(ResourceKind.TOPIC, told.name or ""))
             told = msgspec.structs.replace(told, operations=allowed)
         return told
 

@@ -133,7 +133,7 @@ def check_produced(
     """Checks what a producer sent for one partition: exactly one batch, and a sound one.
 
     1. The length is exact, and within `max_batch_bytes`.
-    2. The format is v2 and the CRC32C over everything from the attributes on is right.
+    2. The format is v2, offsets begin at 0, and the CRC32C from the attributes on is right.
     3. The attributes are ones that a producer may set.
     4. The counts agree, and are within bounds.
     5. An idempotent producer gives its epoch and sequence.
@@ -145,12 +145,18 @@ def check_produced(
     Raises:
         RequestError: with the code that Kafka's clients know for each fault.
     """
+    if len(view) < HEADER_BYTES:
+        raise RequestError(ErrorCode.INVALID_RECORD, "there is no whole batch")
     header = read_header(view)
     given_bytes = len(view)
     if header.batch_length + SIZE_PREFIX_BYTES != given_bytes or given_bytes > max_batch_bytes:
         _refuse_extent(header, given_bytes, max_batch_bytes)
     if header.magic != MAGIC:
-        raise RequestError(ErrorCode.INVALID_RECORD, "only record batches v2 are accepted")
+        older = 0 <= header.magic < MAGIC
+        code = ErrorCode.INVALID_RECORD if older else ErrorCode.CORRUPT_MESSAGE
+        raise RequestError(code, "only record batches v2 are accepted")
+    if header.base_offset != 0:
+        raise RequestError(ErrorCode.INVALID_RECORD, "a producer's offsets begin at 0")
     if crc32c(view[CRC_START:]) != header.crc:
         raise RequestError(ErrorCode.CORRUPT_MESSAGE, "the batch's CRC32C is wrong")
     attributes = header.attributes
@@ -197,7 +203,7 @@ def _refuse_extent(header: BatchHeader, given_bytes: int, max_batch_bytes: int) 
             ErrorCode.MESSAGE_TOO_LARGE, f"the batch exceeds the topic's {max_batch_bytes} bytes"
         )
     if header.size_bytes > given_bytes:
-        raise RequestError(ErrorCode.CORRUPT_MESSAGE, "the batch is cut short")
+        raise RequestError(ErrorCode.INVALID_RECORD, "the batch is cut short")
     if header.size_bytes < HEADER_BYTES:
         raise RequestError(ErrorCode.CORRUPT_MESSAGE, "the batch gives an impossible length")
     raise RequestError(ErrorCode.INVALID_RECORD, "exactly one batch a partition is accepted")

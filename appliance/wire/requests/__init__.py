@@ -69,6 +69,7 @@ from appliance.wire.requests.connection import (
     Refused,
 )
 from appliance.wire.requests.data import (
+    UNKNOWN_TIME,
     AbortedTransaction,
     CurrentLeader,
     DeletedRecords,
@@ -299,6 +300,7 @@ __all__ = [
     "ALL_OPERATIONS",
     "ANY_OPERATION",
     "OPERATIONS_NOT_ASKED",
+    "UNKNOWN_TIME",
     "AbortedTransaction",
     "Acl",
     "AclFilter",

@@ -1,5 +1,7 @@
 """Producing, fetching and looking up records."""
 
+from typing import Final
+
 from appliance.errors import ErrorCode
 from appliance.types import (
     Offset,
@@ -166,6 +168,10 @@ class FetchResult(Response, frozen=True):
     session_id: int = 0
     throttle_time_ms: int = 0
     endpoints: tuple[Broker, ...] = ()
+
+
+UNKNOWN_TIME: Final = -(1 << 63)
+"""A time without a meaning."""
 
 
 class ListOffsetsPartition(Part, frozen=True):

@@ -16,8 +16,11 @@ Why each version exists:
 
 from typing import Final
 
-from appliance.wire.kafka.schema import Api, Array, Field, Scalar, row
+from msgspec.structs import replace
+
+from appliance.wire.kafka.schema import NEVER, Api, Array, Field, Scalar, row, to_request
 from appliance.wire.requests import (
+    UNKNOWN_TIME,
     ListedOffset,
     ListedOffsetsTopic,
     ListOffsets,
@@ -25,6 +28,31 @@ from appliance.wire.requests import (
     ListOffsetsResult,
     ListOffsetsTopic,
 )
+
+_MEANINGS: Final = {-1: 1, -2: 1, -3: 7, -4: 8, -5: 9, -6: 11}
+"""The version from which on a time below 0 means something."""
+
+
+def _request(asked: ListOffsets, version: int) -> ListOffsets:
+    """A time that this version does not know is one that nobody does."""
+    if all(
+        part.timestamp_ms >= 0 or version >= _MEANINGS.get(part.timestamp_ms, NEVER)
+        for topic in asked.topics
+        for part in topic.partitions
+    ):
+        return asked
+    return replace(asked, topics=tuple(_known(topic, version) for topic in asked.topics))
+
+
+def _known(topic: ListOffsetsTopic, version: int) -> ListOffsetsTopic:
+    parts = tuple(
+        part
+        if part.timestamp_ms >= 0 or version >= _MEANINGS.get(part.timestamp_ms, NEVER)
+        else replace(part, timestamp_ms=UNKNOWN_TIME)
+        for part in topic.partitions
+    )
+    return ListOffsetsTopic(topic.name, parts)
+
 
 _PARTITION: Final = row(
     Field("index", Scalar.INT32),
@@ -82,4 +110,5 @@ API: Final = Api(
     flexible_from=6,
     request=_REQUEST,
     response=_RESPONSE,
+    to_request=to_request(_request),
 )

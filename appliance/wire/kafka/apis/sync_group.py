@@ -10,8 +10,24 @@ Why each version exists:
 
 from typing import Final
 
-from appliance.wire.kafka.schema import Api, Array, Field, Scalar, row
+from msgspec.structs import replace
+
+from appliance.wire.kafka.schema import Api, Array, Field, Scalar, row, to_request
 from appliance.wire.requests import SyncGroup, SyncGroupResult
+
+_FIRST_COMPARED: Final = 5
+
+
+def _request(asked: SyncGroup, version: int) -> SyncGroup:
+    """Null is nobody's protocol; a version that does not carry one is not compared."""
+    if version < _FIRST_COMPARED or (asked.protocol_type and asked.protocol_name):
+        return asked
+    return replace(
+        asked,
+        protocol_type=asked.protocol_type or "",
+        protocol_name=asked.protocol_name or "",
+    )
+
 
 _REQUEST: Final = row(
     Field("group", Scalar.STRING),
@@ -44,4 +60,5 @@ API: Final = Api(
     flexible_from=4,
     request=_REQUEST,
     response=_RESPONSE,
+    to_request=to_request(_request),
 )
