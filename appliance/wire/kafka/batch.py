@@ -151,12 +151,8 @@ def check_produced(
     given_bytes = len(view)
     if header.batch_length + SIZE_PREFIX_BYTES != given_bytes or given_bytes > max_batch_bytes:
         _refuse_extent(header, given_bytes, max_batch_bytes)
-    if header.magic != MAGIC:
-        older = 0 <= header.magic < MAGIC
-        code = ErrorCode.INVALID_RECORD if older else ErrorCode.CORRUPT_MESSAGE
-        raise RequestError(code, "only record batches v2 are accepted")
-    if header.base_offset != 0:
-        raise RequestError(ErrorCode.INVALID_RECORD, "a producer's offsets begin at 0")
+    if header.magic != MAGIC or header.base_offset != 0:
+        _refuse_format(header)
     if crc32c(view[CRC_START:]) != header.crc:
         raise RequestError(ErrorCode.CORRUPT_MESSAGE, "the batch's CRC32C is wrong")
     attributes = header.attributes
@@ -207,6 +203,14 @@ def _refuse_extent(header: BatchHeader, given_bytes: int, max_batch_bytes: int) 
     if header.size_bytes < HEADER_BYTES:
         raise RequestError(ErrorCode.CORRUPT_MESSAGE, "the batch gives an impossible length")
     raise RequestError(ErrorCode.INVALID_RECORD, "exactly one batch a partition is accepted")
+
+
+def _refuse_format(header: BatchHeader) -> NoReturn:
+    if header.magic == MAGIC:
+        raise RequestError(ErrorCode.INVALID_RECORD, "a producer's offsets begin at 0")
+    older = 0 <= header.magic < MAGIC
+    code = ErrorCode.INVALID_RECORD if older else ErrorCode.CORRUPT_MESSAGE
+    raise RequestError(code, "only record batches v2 are accepted")
 
 
 def _refuse_attributes(attributes: int) -> NoReturn:

@@ -124,8 +124,7 @@ def _memory(kind: Scalar | Array | Fields, version: int) -> int:
     if isinstance(kind, Scalar):
         return _MEMORY.get(kind, 28)
     return _ROW_MEMORY + sum(
-        _FIELD_MEMORY
-        + (0 if isinstance(field.kind, Fields) else _memory(field.kind, version))
+        _FIELD_MEMORY + (0 if isinstance(field.kind, Fields) else _memory(field.kind, version))
         for field in kind.fields
         if field.carried_by(version) and field.tag is None
     )
