@@ -3,6 +3,8 @@
 import socket
 import stat
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -92,13 +94,18 @@ def test_a_missing_binary_is_named(
         started(server, tmp_path / "openbao", None)
 
 
-def left_running(directory: Path, authority: Authority) -> subprocess.Popen[bytes]:
+@contextmanager
+def left_running(directory: Path, authority: Authority) -> Iterator[subprocess.Popen[bytes]]:
     """The server as a killed quickstart leaves it behind."""
     openbao._prepare(directory, authority, None)
     command = [str(openbao.find_binary()), "server", "-config", str(directory / "config.json")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     (directory / "pid").write_text(str(process.pid))
-    return process
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_it_comes_back_after_being_left_running_and_admits_more_nodes(tmp_path: Path) -> None:
