@@ -79,6 +79,7 @@ from appliance.limits import (
 from appliance.types import NodeId, PartitionId, ProducerId, TopicId, TopicName
 
 MAX_PRODUCER_ID = (1 << 63) - 1
+INTERNAL_ID_VERSION = 8
 
 _Further = CredentialCommand | KeyCommand | TopicChange | ClusterCommand | SetQuotas
 _AnyOutcome = (
@@ -94,7 +95,7 @@ class Catalog:
         self._names: dict[TopicId, TopicName] = {}
         self.key_domains = KeyDomains()
         self.membership = Membership()
-        self._partition_count = 0
+        self._partitions: set[PartitionId] = set()
         self._next_producer_id = ProducerId(0)
         self._policy_version = 0
         self._policy_text = ""
@@ -175,6 +176,10 @@ class Catalog:
             case RetireNode():
                 return members.retire(command)
             case AssignReplicas():
+                if command.group not in self._partitions and not _is_internal(command.group):
+                    return CommandRefused(
+                        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such partition"
+                    )
                 return members.assign(command)
             case ReplicasMoved():
                 return members.moved(command)
@@ -206,6 +211,8 @@ class Catalog:
             return outcome
         topic = replace(before, partitions=command.partitions)
         self._topics[topic.name] = topic
+        self._partitions.difference_update(before.partitions)
+        self._partitions.update(topic.partitions)
         for old, new in zip(before.partitions, topic.partitions, strict=True):
             self.membership.succeed(old, new)
         return TopicShredded(before, topic, outcome)
@@ -237,7 +244,7 @@ class Catalog:
             )
         if len(self._topics) >= MAX_TOPICS:
             return CommandRefused(ErrorCode.POLICY_VIOLATION, f"there are {MAX_TOPICS} topics")
-        if self._partition_count + partition_count > MAX_PARTITIONS:
+        if len(self._partitions) + partition_count > MAX_PARTITIONS:
             return CommandRefused(
                 ErrorCode.POLICY_VIOLATION, f"there would be over {MAX_PARTITIONS} partitions"
             )
@@ -281,7 +288,7 @@ class Catalog:
         topic = Topic(command.topic, command.name, command.partitions, command.settings)
         self._topics[topic.name] = topic
         self._names[topic.topic] = topic.name
-        self._partition_count += len(topic.partitions)
+        self._partitions.update(topic.partitions)
         for partition, holders in zip(topic.partitions, replicas, strict=False):
             self.membership.place(partition, holders)
         return TopicCreated(topic)
@@ -292,7 +299,7 @@ class Catalog:
             return CommandRefused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic")
         topic = self._topics.pop(name)
         self.key_domains.forget(command.topic)
-        self._partition_count -= len(topic.partitions)
+        self._partitions.difference_update(topic.partitions)
         for partition in topic.partitions:
             self.membership.forget(partition)
         return TopicDeleted(topic)
@@ -308,7 +315,7 @@ class Catalog:
                 ErrorCode.INVALID_PARTITIONS,
                 f"a topic has 1 to {MAX_PARTITIONS_PER_TOPIC} partitions",
             )
-        if self._partition_count + count > MAX_PARTITIONS:
+        if len(self._partitions) + count > MAX_PARTITIONS:
             return CommandRefused(
                 ErrorCode.POLICY_VIOLATION, f"there would be over {MAX_PARTITIONS} partitions"
             )
@@ -338,7 +345,7 @@ class Catalog:
             if refusal is not None:
                 return refusal
             topic = replace(topic, partitions=(*topic.partitions, *command.partitions))
-            self._partition_count += len(command.partitions)
+            self._partitions.update(command.partitions)
         self._topics[name] = topic
         return TopicChanged(topic)
 
@@ -362,3 +369,8 @@ class Catalog:
         self._policy_version += 1
         self._policy_text = command.text
         return PolicySet(self._policy_version)
+
+
+def _is_internal(group: PartitionId) -> bool:
+    """Whether a group is one of the cluster's own logs, whose ids are of version 8 (RFC 9562)."""
+    return group.version == INTERNAL_ID_VERSION

@@ -85,9 +85,7 @@ class Operator:
         for group in held:
             assignment = membership.assignment(group)
             if node in (assignment.target or assignment.replicas):
-                await self._catalogue.execute(
-                    AssignReplicas(group, self._placement.replacement(group, node))
-                )
+                await self._move_off(node, group)
         if held:
             return f"moving {len(held)} partition(s) off node {node}"
         if node == self._foundation.node:
@@ -96,6 +94,15 @@ class Operator:
             )
         await self._catalogue.execute(RetireNode(node))
         return f"removed node {node}; its id is used up"
+
+    async def _move_off(self, node: NodeId, group: PartitionId) -> None:
+        """Names another node in place of one; nothing is left to move if its topic is gone."""
+        command = AssignReplicas(group, self._placement.replacement(group, node))
+        try:
+            await self._catalogue.execute(command)
+        except RequestError as error:
+            if error.code is not ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
+                raise
 
     async def move(self, authorized: Authorized[MovePartition]) -> str:
         """Says which nodes are to hold a partition."""

@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from appliance.broker.foundation import GROUPS_LOG
 from appliance.coordination.catalog import Catalog
 from appliance.coordination.cluster_commands import (
     AdmitNode,
@@ -139,3 +140,20 @@ def test_whoever_an_earlier_target_named_keeps_its_copy_until_the_move_is_throug
     assert catalog.membership.assignment(P0).everyone == {1, 2, 3, 4, 5}
     catalog.apply(ReplicasMoved(P0, (1, 2, 3)))
     assert catalog.membership.assignment(P0) == Assignment((1, 2, 3))
+
+
+def test_no_node_is_made_to_hold_what_was_deleted_before_the_move() -> None:
+    catalog = a_cluster(1, 2)
+    catalog.apply(PlaceTopic(TOPIC, "t", (P0,), ((1,),)))
+    catalog.apply(DeleteTopic(TOPIC))
+    outcome = catalog.apply(AssignReplicas(P0, (2,)))
+    assert isinstance(outcome, CommandRefused)
+    assert outcome.error is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    assert P0 not in catalog.membership.assignments
+    assert not isinstance(catalog.apply(RetireNode(1)), CommandRefused)
+
+
+def test_the_logs_of_the_cluster_itself_are_moved_without_a_topic() -> None:
+    catalog = a_cluster(1, 2)
+    catalog.apply(AssignReplicas(GROUPS_LOG, (1, 2)))
+    assert catalog.membership.assignment(GROUPS_LOG).target == (1, 2)
