@@ -10,7 +10,7 @@ is damage, and so is an unreadable frame that has another behind it: no crash le
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
@@ -58,6 +58,9 @@ class FileJournal:
         self._no_space = (0, 0)
         """The records that were refused last: after the first number, up to the second."""
         self._failure: StorageError | None = None
+        self._broken: StorageError | None = None
+        self.on_broken: Callable[[], None] = lambda: None
+        """Called when a write has failed: nothing more is recorded in this life of the node."""
         self._marked = (writer.tail.frame, writer.position)
 
     @property
@@ -109,7 +112,8 @@ class FileJournal:
             self._settled = self._accepted
             self._waiting.clear()
         except StorageError as failure:
-            self._failure = failure
+            self._failure = self._broken = failure
+            self.on_broken()
         finally:
             self._flushing = False
             done, self._round = self._round, trio.Event()
@@ -167,6 +171,11 @@ class FileJournal:
                 self._synced(flush)
                 self._failure = StorageError("the journal is closed")
             self._file.close()
+
+    def check(self) -> None:
+        """Raises StorageError if a write has failed, which only another start mends."""
+        if self._broken is not None:
+            raise StorageError(f"a journal takes nothing more: {self._broken}")
 
     def _refuse_if_failed(self) -> None:
         if self._failure is not None:

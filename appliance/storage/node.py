@@ -386,6 +386,7 @@ class NodeDirectory:
         opened = await trio.to_thread.run_sync(
             self._journals.opened, f"{_JOURNALS}/{name}", name, self._journal.mark(name)
         )
+        opened.on_broken = self._note_written
         self._kept_journals[name] = opened
         return opened
 
@@ -400,7 +401,11 @@ class NodeDirectory:
         await self._journal.record([record])
 
     async def run(self, scrub_period_s: float = SCRUB_PERIOD_S) -> None:
-        """Marks idle logs, reads ahead, follows rotations of keys, and scrubs, until cancelled."""
+        """Marks idle logs, reads ahead, follows rotations of keys, and scrubs, until cancelled.
+
+        Raises StorageError when a journal has failed: what must be recorded first, the audit of
+        every login and change among it, could not be done any more, and a start anew can mend that.
+        """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._ahead.run)
             nursery.start_soon(self._node_keys.follow, lambda: tuple(self._open))
@@ -426,6 +431,8 @@ class NodeDirectory:
 
     async def _mark(self, *, busy_too: bool = True) -> None:
         """Journals how far each log and each other journal is durable, where that has changed."""
+        for journal in self._kept_journals.values():
+            journal.check()
         marks = [journal.mark(name) for name, journal in self._kept_journals.items()]
         records = [mark for mark in marks if self._journal.mark(mark.partition) != mark]
         for partition, (log, _) in self._open.items():

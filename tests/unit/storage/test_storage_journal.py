@@ -6,12 +6,15 @@ from uuid import UUID
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from appliance.crypto.sealed import Place, Purpose
-from appliance.errors import DamageDetected, StorageError
+from appliance.errors import DamageDetected, StorageError, StorageFull
 from appliance.ports import SecretKey
 from appliance.storage.blockfile import PosixDisk
 from appliance.storage.journal import open_journal
+
+from .conftest import PARTITION
 
 PLACE = Place(Purpose.JOURNAL, UUID(int=1), UUID(int=2), UUID(int=3))
 KEY = SecretKey(bytes(range(32)))
@@ -147,3 +150,36 @@ def test_no_record_is_readable_on_disk(tmp_path):
 
     trio.run(main)
     assert all(b"in the clear" not in path.read_bytes() for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", [StorageError, StorageFull])
+def test_a_node_ends_when_a_journal_breaks_and_not_for_want_of_space(home, kind):
+    class Failing:
+        def __init__(self, file):
+            self.file = file
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def reserve(self, _end):
+            raise kind("no")
+
+    async def main():
+        node = await home.create()
+        journal = await node.open_journal(PARTITION)
+        journal._file = Failing(journal._file)
+        with trio.move_on_after(1) as patience:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(node.run)
+                await trio.testing.wait_all_tasks_blocked()
+                with pytest.raises(kind):
+                    await journal.append([b"a login"])
+                await trio.sleep_forever()
+        assert patience.cancelled_caught
+        home.abandon(node)
+
+    if kind is StorageFull:
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.01))
+    else:
+        with pytest.RaisesGroup(StorageError, flatten_subgroups=True):
+            trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.01))
