@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test install lint unit system simulate mutants bench test-clients fuzz torture lock clean help
+.PHONY: run test install lint unit system simulate mutants bench test-clients test-reference fuzz torture lock clean help
 
 help:            ## what each target does
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -46,6 +46,9 @@ mutants: install  ## deliberate bugs, and the checker that catches each (ARGS='N
 
 test-clients: install  ## Kafka clients in five languages against an appliance (minutes; writes docs/clients.md)
 	$(BIN)/python tests/clients/run.py
+
+test-reference: install  ## the same requests to a real Apache Kafka and to an appliance (minutes; needs Java and Maven; writes docs/reference.md)
+	@$(BIN)/python tests/reference/run.py $(ARGS); code=$$?; test $$code -eq 77 || exit $$code
 
 bench: install   ## this machine's limits, the appliance, and their ratios
 	$(BIN)/python bench/run.py $(ARGS)
