@@ -193,6 +193,8 @@ class Partition:
                 EntryKind.BATCH, batch, header.last_offset_delta, _Written(self._state, done)
             )
             return
+        if not replica.serving:
+            replica.check_leading()  # only who leads knows what was written, and what comes next
         original = producers.judge(header, TimestampMs(now_ms))
         if original is not None:
             if original.base_offset < replica.high_watermark:
@@ -204,6 +206,10 @@ class Partition:
             EntryKind.BATCH, batch, header.last_offset_delta, _Written(self._state, done)
         )
         producers.stage(header, entry.base_offset, entry.leader_time_ms)
+
+    def expected(self, header: BatchHeader) -> int:
+        """Which sequence of its producer comes next; 0 where nothing is known of it."""
+        return self._state.producers.expected(header)
 
     def _check_usable(self) -> None:
         if self._ended is not ErrorCode.NONE:

@@ -97,6 +97,13 @@ class ProducerTable:
             )
         return None
 
+    def expected(self, header: BatchHeader) -> int:
+        """The sequence that comes next under a batch's epoch; 0 where nothing is known of it."""
+        producer = self._tail.get(header.producer_id) or self._applied.get(header.producer_id)
+        if producer is None or producer.epoch != header.producer_epoch:
+            return 0
+        return (producer.marks[-1].last_sequence + 1) & _SEQUENCE_MASK
+
     def _check_room(self, now_ms: TimestampMs) -> None:
         if len(self._applied) + len(self._tail) < self._bound:
             return

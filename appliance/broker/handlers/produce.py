@@ -7,6 +7,7 @@ close the connection, as Kafka's do.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import trio
 
@@ -17,14 +18,14 @@ from appliance.broker.handlers.produce_reply import Redirect, Reply, Slot, SoleR
 from appliance.broker.partition import Partition
 from appliance.broker.pending import Pending
 from appliance.broker.placement import Placement
+from appliance.broker.refusals import Refusals
 from appliance.broker.topic_settings import TopicSettings
 from appliance.broker.topics import LiveTopic, Topics
 from appliance.broker.withheld import Wanted
 from appliance.errors import ErrorCode, ProtocolViolation, RequestError
 from appliance.limits import MAX_DECOMPRESSED_BYTES
 from appliance.ports import Clock
-from appliance.types import TimestampMs
-from appliance.wire.kafka.records import check_produced, decode_batch
+from appliance.wire.kafka.records import check_produced, decode_batch, read_header
 from appliance.wire.requests import Produce, ProducePartition, ProduceResult, ProduceTopic
 
 _ACKS = frozenset({-1, 0, 1})
@@ -45,6 +46,7 @@ class ProduceHandler:
         self._catalogue = catalogue
         self._placement = placement
         self._clock = clock
+        self._refusals = Refusals()
 
     def refuse(self, request: Produce, code: ErrorCode) -> ProduceResult:
         """Every partition refused; with acks 0 raises ProtocolViolation."""
@@ -104,9 +106,9 @@ class ProduceHandler:
             return None
         reply = SoleReply(topic, part, Redirect(caller.listener, self._catalogue, self._placement))
         try:
-            wanted = self._wanted(request, target)
-            _propose(target, part, reply, self._clock.now_ms(), wanted)
+            self._propose(request, target, topic, part, reply)
         except RequestError as error:
+            self._note(topic, part, error)
             reply.fail(error)
         return reply
 
@@ -132,7 +134,6 @@ class ProduceHandler:
     def _propose_all(
         self, request: Produce, reply: Reply, targets: Sequence[_Target | RequestError]
     ) -> Pending | None:
-        now_ms = self._clock.now_ms()
         following = iter(targets)
         for topic in reply.topics:
             for part in topic.partitions:
@@ -141,10 +142,45 @@ class ProduceHandler:
                 try:
                     if isinstance(target, RequestError):
                         raise target
-                    _propose(target, part, slot, now_ms, self._wanted(request, target))
+                    self._propose(request, target, topic, part, slot)
                 except RequestError as error:
+                    self._note(topic, part, error)
                     slot.fail(error)
         return reply.proposed()
+
+    def _propose(
+        self,
+        request: Produce,
+        target: _Target,
+        topic: ProduceTopic,
+        part: ProducePartition,
+        slot: Slot | SoleReply,
+    ) -> None:
+        now_ms = self._clock.now_ms()
+        wanted = self._wanted(request, target)
+        settings, partition = target
+        batch = part.batch
+        if batch is None:
+            raise RequestError(ErrorCode.INVALID_RECORD, "there is no batch")
+        header = check_produced(
+            batch,
+            max_batch_bytes=settings.max_batch_bytes,
+            now_ms=now_ms,
+            limits=settings.timestamps,
+        )
+        if header.is_transactional:
+            raise RequestError(ErrorCode.INVALID_TXN_STATE, "transactions are not served")
+        slot.start_offset = partition.start_offset
+        slot.group = partition.replica.partition
+        if self._refusals:
+            self._refusals.check(topic.name, part.index, header, partition.expected(header))
+        partition.append(batch, header, slot, now_ms, wanted)
+
+    def _note(self, topic: ProduceTopic, part: ProducePartition, error: RequestError) -> None:
+        """Remembers a refusal, for what the producer has sent behind it."""
+        if part.batch is not None:
+            with suppress(RequestError):  # too short to be anybody's
+                self._refusals.note(topic.name, part.index, read_header(part.batch), error)
 
 
 def _target_at_once(live: LiveTopic | None, part: ProducePartition) -> _Target | None:
@@ -172,27 +208,3 @@ def _check_keys(batch: memoryview) -> None:
         raise RequestError(
             ErrorCode.INVALID_RECORD, "a compacted topic takes no record without a key"
         )
-
-
-def _propose(
-    target: _Target,
-    part: ProducePartition,
-    slot: Slot | SoleReply,
-    now_ms: TimestampMs,
-    wanted: Wanted | None,
-) -> None:
-    settings, partition = target
-    batch = part.batch
-    if batch is None:
-        raise RequestError(ErrorCode.INVALID_RECORD, "there is no batch")
-    header = check_produced(
-        batch,
-        max_batch_bytes=settings.max_batch_bytes,
-        now_ms=now_ms,
-        limits=settings.timestamps,
-    )
-    if header.is_transactional:
-        raise RequestError(ErrorCode.INVALID_TXN_STATE, "transactions are not served")
-    slot.start_offset = partition.start_offset
-    slot.group = partition.replica.partition
-    partition.append(batch, header, slot, now_ms, wanted)

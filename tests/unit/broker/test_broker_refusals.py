@@ -1,0 +1,103 @@
+"""A gap that a node has made by a refusal is not told as the producer's (KIP-98).
+
+A client that hears OUT_OF_ORDER_SEQUENCE_NUMBER for a batch that is not its oldest takes a new
+epoch, and writes twice what it has no answer for.
+"""
+
+from appliance.broker.refusals import Refusals, SentBehind
+from appliance.errors import ErrorCode, RequestError
+from appliance.types import TopicName
+from appliance.wire.kafka.records import BatchHeader
+from tests.unit.broker.three_nodes import in_cluster
+
+NOT_LEADER = RequestError(ErrorCode.NOT_LEADER_OR_FOLLOWER, "elsewhere")
+ORDERS = TopicName("orders")
+
+
+def header(first, producer=7, epoch=0):
+    return BatchHeader(0, 100, 0, 2, 0, 0, 0, 0, 0, producer, epoch, first, 1)
+
+
+def told(refusals, first, expected, **changes):
+    try:
+        refusals.check(ORDERS, 0, header(first, **changes), expected)
+    except SentBehind as error:
+        return error.code
+    return ErrorCode.NONE
+
+
+def refused(first):
+    refusals = Refusals()
+    refusals.note(ORDERS, 0, header(first), NOT_LEADER)
+    return refusals
+
+
+def test_what_was_sent_behind_a_refused_batch_is_refused_alike():
+    refusals = refused(5)
+    assert told(refusals, 6, 5) is ErrorCode.NOT_LEADER_OR_FOLLOWER
+    assert told(refusals, 6, 5, producer=8) is ErrorCode.NONE
+    assert told(refusals, 6, 5, epoch=1) is ErrorCode.NONE
+    assert told(refusals, 5, 5) is ErrorCode.NONE
+    assert told(refusals, 7, 5) is ErrorCode.NONE, "from then on a gap is the producer's own"
+
+
+def test_a_gap_is_a_gap_once_nothing_can_be_under_way_behind_the_refused_batch():
+    refusals = refused(5)
+    for first in (6, 7, 8, 9):
+        try:
+            refusals.check(ORDERS, 0, header(first), 5)
+        except SentBehind as error:
+            refusals.note(ORDERS, 0, header(first), error)
+    assert told(refusals, 10, 5) is ErrorCode.NONE
+    assert not len(refusals)
+
+
+def test_what_was_written_elsewhere_meanwhile_is_no_reason_to_refuse():
+    assert told(refused(5), 9, 9) is ErrorCode.NONE
+    assert told(refused(5), 4, 5) is ErrorCode.NONE
+
+
+def test_a_refusal_at_the_largest_sequence_is_followed_by_zero():
+    top = (1 << 31) - 1
+    assert told(refused(top), 0, top) is ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+
+def test_only_what_is_sent_again_as_it_is_leaves_a_refusal():
+    refusals = Refusals()
+    refusals.note(ORDERS, 0, header(5), RequestError(ErrorCode.CORRUPT_MESSAGE, "no"))
+    refusals.note(ORDERS, 0, header(-1, producer=-1), NOT_LEADER)
+    assert not len(refusals)
+
+
+def test_refusals_are_bounded():
+    refusals = Refusals(bound=2)
+    for producer in (1, 2, 3):
+        refusals.note(ORDERS, 0, header(5, producer), NOT_LEADER)
+    assert len(refusals) == 2
+    assert told(refusals, 6, 5, producer=1) is ErrorCode.NONE
+    assert told(refusals, 6, 5, producer=3) is ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+
+def test_a_batch_behind_one_that_found_no_leader_waits_its_turn(world, run):
+    async def body(cluster):
+        await cluster.create()
+        group = cluster.group()
+        leader = cluster.leader(group)
+        next_leader = next(number for number in (1, 2, 3) if number != leader)
+        assert await cluster.produce_surely(b"a", producer=(7, 0, 0)) == 0
+        part = await cluster.produce(next_leader, b"b", producer=(7, 0, 1))
+        assert part.error is ErrorCode.NOT_LEADER_OR_FOLLOWER
+        part = await cluster.produce(next_leader, b"x", producer=(8, 0, 0))
+        assert part.error is ErrorCode.NOT_LEADER_OR_FOLLOWER
+        cluster.members[leader].consensus.replica(group).hand_over(next_leader)
+        await cluster.until(lambda: cluster.leader(group) == next_leader, "the next leader")
+        for producer in ((7, 0, 2), (8, 0, 1)):
+            part = await cluster.produce(next_leader, b"c", producer=producer)
+            assert part.error is ErrorCode.NOT_LEADER_OR_FOLLOWER
+        written = ((7, 0, 1), (7, 0, 2), (8, 0, 0), (8, 0, 1))
+        parts = [await cluster.produce(next_leader, b"d", producer=each) for each in written]
+        assert [part.base_offset for part in parts] == [1, 2, 3, 4]
+        part = await cluster.produce(next_leader, b"e", producer=(7, 0, 9))
+        assert part.error is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+
+    in_cluster(world, run)(body)
