@@ -192,6 +192,7 @@ class Core:
         s = self._state
         if s.leading is not None and node in s.leading.progress:
             replication.unreachable(s.leading, node)
+            transfer.unreachable(s.leading, node)
 
     def tick(self, ticks: int = 1) -> None:
         """Time has passed: `limits.RAFT_TICK_MS` for each tick."""

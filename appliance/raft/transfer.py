@@ -1,8 +1,8 @@
 """Handing leadership over on purpose (thesis, section 3.10).
 
 Rules: proposals are refused while it lasts; the target is told to campaign once it holds the whole
-log durably; a target that does not lead within an election time-out is given up, and the leader
-goes on.
+log durably; a target that does not lead within an election time-out, or cannot be reached any
+more, is given up, and the leader goes on.
 """
 
 from appliance.limits import RAFT_ELECTION_TICKS
@@ -34,6 +34,12 @@ def tick(leading: Leading, ticks: int) -> None:
         return
     leading.transfer_ticks += ticks
     if leading.transfer_ticks >= RAFT_ELECTION_TICKS:
+        leading.transfer = None
+
+
+def unreachable(leading: Leading, node: NodeId) -> None:
+    """Gives up a target that is gone: proposals need not wait for a time-out to show it."""
+    if leading.transfer == node:
         leading.transfer = None
 
 

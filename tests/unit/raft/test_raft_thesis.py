@@ -84,6 +84,17 @@ def test_3_10_a_target_that_does_not_answer_is_given_up() -> None:
     assert story[1].propose(EntryKind.COMMAND, 1) == place(1, 2)
 
 
+def test_3_10_a_target_that_is_gone_is_given_up_at_once() -> None:
+    story = led()
+    story.crash(2)
+    story.do(1, lambda core: core.transfer_leadership(TWO))
+    story.do(1, lambda core: core.report_unreachable(THREE))
+    with pytest.raises(HandingOver):
+        story[1].propose(EntryKind.COMMAND, 1)
+    story.do(1, lambda core: core.report_unreachable(TWO))
+    assert story[1].propose(EntryKind.COMMAND, 1) == place(1, 2)
+
+
 def test_3_10_only_another_voter_can_take_over_and_only_the_leader_says_so() -> None:
     story = led()
     for nobody in (ONE, NodeId(9)):
