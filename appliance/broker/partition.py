@@ -53,6 +53,8 @@ class PartitionState:
     def reset(self) -> None:
         """Knows nothing of any batch; what was applied is forgotten."""
         self.producers = ProducerTable()
+        self.staged_in = Term(0)
+        """The term under which the batches were proposed that lie over the applied ones."""
         self.max_timestamp_ms = -1
         self.max_timestamp_offset = Offset(-1)
         """Base offset of the first batch that holds the largest time."""
@@ -195,11 +197,15 @@ class Partition:
             return
         if not replica.serving:
             replica.check_leading()  # only who leads knows what was written, and what comes next
+        if self._state.staged_in != replica.term:
+            producers.drop_tail()  # what an earlier term has kept is applied by now
+            self._state.staged_in = replica.term
         original = producers.judge(header, TimestampMs(now_ms))
         if original is not None:
             if original.base_offset < replica.high_watermark:
                 done(ErrorCode.NONE, original.base_offset)
             else:
+                replica.check_leading()
                 self._state.followers.setdefault(original.base_offset, []).append(done)
             return
         entry = replica.propose(
@@ -420,7 +426,6 @@ class _Written:
         if error is ErrorCode.NONE:
             self._done(error, header.base_offset)
             return
-        self._state.producers.drop_tail()
         self._done(error, -1)
         for done in self._state.followers.pop(header.base_offset, ()):
             done(error, -1)

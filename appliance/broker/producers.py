@@ -151,6 +151,6 @@ class ProducerTable:
             del self._applied[key]
 
     def drop_tail(self) -> None:
-        """Forgets what was staged: it will not be committed under this leader."""
+        """Forgets what was staged in an earlier term."""
         self._tail.clear()
         self._pending.clear()

@@ -12,6 +12,7 @@ from appliance.errors import ErrorCode, RequestError
 from appliance.limits import PRODUCER_EXPIRY_MS, PRODUCER_GRACE_MS
 from appliance.types import Offset, TimestampMs
 from appliance.wire.kafka.records import BatchHeader, decode_batch, split
+from tests.unit.broker.three_nodes import in_cluster
 
 
 def header(producer=7, epoch=0, first=0, count=1):
@@ -221,3 +222,38 @@ def test_a_retry_fails_with_its_original(world, run):
                 assert response.topics[0].partitions[0].error is ErrorCode.KAFKA_STORAGE_ERROR
 
     run(main)
+
+
+def test_a_retry_after_a_full_disk_waits_for_the_original_that_was_kept(world, run):
+    """Who was told of no space has a batch in the log, which may be decided once there is some."""
+
+    async def body(cluster):
+        await cluster.create()
+        group = cluster.group()
+        leader = cluster.leader(group)
+        others = [cluster.disks[number] for number in (1, 2, 3) if number != leader]
+        gate = trio.Event()
+        for disk in others:
+            disk.gates[group] = gate
+        cluster.disks[leader].full.add(group)
+        for _ in range(2):
+            part = await cluster.produce(leader, b"a", producer=(9, 0, 0))
+            assert part.error is ErrorCode.KAFKA_STORAGE_ERROR
+        cluster.disks[leader].full.clear()
+        await trio.sleep(3)
+        answers = []
+
+        async def again():
+            answers.append(await cluster.produce(leader, b"a", producer=(9, 0, 0)))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(again)
+            await trio.sleep(1)
+            assert not answers
+            for disk in others:
+                del disk.gates[group]
+            gate.set()
+        assert [part.base_offset for part in answers] == [0]
+        assert cluster.held(leader) == 1
+
+    in_cluster(world, run)(body)
