@@ -15,7 +15,7 @@ from appliance.wire.requests import (
     DescribeClusterResult,
 )
 
-BROKERS = 1
+BROKERS, CONTROLLERS = 1, 2
 
 
 class DescribeClusterHandler:
@@ -39,7 +39,9 @@ class DescribeClusterHandler:
         request = authorized.request
         if request.endpoint_type != BROKERS:
             return DescribeClusterResult(
-                error=ErrorCode.MISMATCHED_ENDPOINT_TYPE,
+                error=ErrorCode.MISMATCHED_ENDPOINT_TYPE
+                if request.endpoint_type == CONTROLLERS
+                else ErrorCode.UNSUPPORTED_ENDPOINT_TYPE,
                 message="this is a broker's listener; there is none for controllers alone",
                 endpoint_type=BROKERS,
             )

@@ -116,7 +116,8 @@ def refusals(authorized: Authorized[Request]) -> dict[tuple[bool, str], ErrorCod
 
 
 def _named(settings: Iterable[Setting], names: Collection[str] | None) -> Iterable[Setting]:
-    return [each for each in settings if names is None or each.name in names]
+    """All settings if no names are given, be it null or an empty list, as in Kafka."""
+    return [each for each in settings if not names or each.name in names]
 
 
 def _told(setting: Setting, request: DescribeConfigs) -> Setting:

@@ -203,7 +203,7 @@ class FetchHandler:
         self, topic: FetchTopic, part: FetchPartition, rack: str, reading: _Reading
     ) -> FetchedPartition:
         partition = await self._topics.readable(topic.name, part.index, topic.topic_id, rack)
-        partition.check_epoch(part.current_leader_epoch)
+        partition.check_epoch(max(part.current_leader_epoch, -1))  # below 0 is none, in a fetch
         high_watermark = partition.high_watermark
         reading.seen.append((partition, high_watermark))
         elsewhere = self._elsewhere(partition, part, rack)

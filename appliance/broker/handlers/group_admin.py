@@ -108,7 +108,12 @@ class DescribeGroupsHandler:
             state=_STATES[state],
             protocol_type=protocol_type,
             protocol="" if group is None or state is not GroupState.STABLE else group.protocol,
-            members=() if group is None else tuple(_told(group, m) for m in group.members.values()),
+            members=()
+            if group is None
+            else tuple(
+                _told(group, each, stable=state is GroupState.STABLE)
+                for each in group.members.values()
+            ),
             operations=allowed,
         )
 
@@ -149,12 +154,13 @@ class DeleteGroupsHandler:
         return ErrorCode.NONE
 
 
-def _told(group: Group, member: Member) -> DescribedMember:
+def _told(group: Group, member: Member, *, stable: bool) -> DescribedMember:
+    """A member; what it brought to an assignor is told once one was chosen for good."""
     return DescribedMember(
         member.member,
         member.instance,
         member.client_id,
         member.client_host,
-        member.metadata_for(group.protocol),
+        member.metadata_for(group.protocol) if stable else b"",
         member.assignment,
     )

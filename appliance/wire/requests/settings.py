@@ -33,7 +33,7 @@ class SettingKind(IntEnum):
 
 
 class AskedSettings(Part, frozen=True):
-    """A thing by kind and name; `names` None asks for all of its settings."""
+    """A thing by kind and name; `names` None, or none of them, asks for all of its settings."""
 
     kind: int
     name: Name

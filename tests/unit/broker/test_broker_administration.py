@@ -61,6 +61,21 @@ async def settings_of(broker, name="orders", kind=2, **options):
     return {each.name: each for each in described.settings}
 
 
+def test_settings_are_all_told_when_none_is_named(world, run):
+    async def main():
+        async with world.running() as broker:
+            await broker.create()
+            everything = await settings_of(broker)
+            asked = DescribeConfigs((AskedSettings(2, "orders", ()),))
+            (described,) = (await broker.ask("admin", asked)).resources
+            assert {each.name for each in described.settings} == set(everything)
+            asked = DescribeConfigs((AskedSettings(2, "orders", (BYTES,)),))
+            (described,) = (await broker.ask("admin", asked)).resources
+            assert [each.name for each in described.settings] == [BYTES]
+
+    run(main)
+
+
 async def change(broker, *changes, name="orders", kind=2, validate_only=False):
     asked = IncrementalAlterConfigs((SettingsToChange(kind, name, changes),), validate_only)
     (answer,) = (await broker.ask("admin", asked)).resources
@@ -238,6 +253,8 @@ def test_nodes_producers_sizes_and_quorum_are_told(world, run):
             assert cluster.operations == 0
             controllers = await broker.ask("nobody", DescribeCluster(endpoint_type=2))
             assert controllers.error is ErrorCode.MISMATCHED_ENDPOINT_TYPE
+            neither = await broker.ask("nobody", DescribeCluster(endpoint_type=0))
+            assert neither.error is ErrorCode.UNSUPPORTED_ENDPOINT_TYPE
             asked = DescribeProducers((NamedPartitions("orders", (0,)),))
             (found,) = (await broker.ask("admin", asked)).topics[0].partitions[0].producers
             assert (found.producer_id, found.last_sequence) == (7, 0)

@@ -287,6 +287,7 @@ def test_offsets_outside_the_log_are_out_of_range(world, run, offset, error):
 
 @pytest.mark.parametrize(("epoch", "error"), [
     (-1, ErrorCode.NONE),
+    (-2, ErrorCode.NONE),
     (0, ErrorCode.FENCED_LEADER_EPOCH),
     (1, ErrorCode.NONE),
     (2, ErrorCode.UNKNOWN_LEADER_EPOCH),

@@ -10,6 +10,7 @@ from appliance.wire.requests import (
     CommitPartition,
     CommitTopic,
     DeleteTopics,
+    DescribeGroups,
     GroupProtocol,
     Heartbeat,
     JoinGroup,
@@ -63,6 +64,23 @@ def test_a_member_joins_syncs_beats_and_leaves(world, run):
             assert [error for _, _, error in left.members] == [ErrorCode.NONE]
             beat = await broker.ask("admin", Heartbeat("readers", 1, member))
             assert beat.error is ErrorCode.UNKNOWN_MEMBER_ID
+
+    run(main)
+
+
+def test_what_a_member_brought_is_told_once_an_assignor_is_chosen_for_good(world, run):
+    async def described(broker):
+        (group,) = (await broker.ask("admin", DescribeGroups(("readers",)))).groups
+        return group.state, [each.metadata for each in group.members]
+
+    async def main():
+        async with world.running() as broker:
+            first = await broker.ask("admin", join())
+            joined = await broker.ask("admin", join(first.member_id))
+            assert await described(broker) == ("CompletingRebalance", [b""])
+            everything = ((joined.member_id, b"all"),)
+            await broker.ask("admin", SyncGroup("readers", 1, joined.member_id, everything))
+            assert await described(broker) == ("Stable", [b"meta"])
 
     run(main)
 

@@ -230,3 +230,15 @@ def test_no_producer_id_is_given_twice_not_even_across_a_crash(world, run):
         assert len(set(given_out)) == 9
 
     run(main)
+
+
+@pytest.mark.parametrize("known", [(7, -1), (-1, 7)])
+def test_a_producer_that_tells_half_of_what_it_has_is_refused(world, run, known):
+    async def main():
+        async with world.running() as broker:
+            result = await broker.ask("admin", InitProducerId(None, 1000, *known))
+            assert (result.error, result.producer_id) == (ErrorCode.INVALID_REQUEST, -1)
+            whole = await broker.ask("admin", InitProducerId(None, 1000, 7, 7))
+            assert whole.error is ErrorCode.NONE
+
+    run(main)
