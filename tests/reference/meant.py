@@ -65,7 +65,7 @@ SETTINGS: Final = (
                                            for n in _NAMED_BY_NODE), "there", "absent"),
     Meant("the default stands behind a topic's setting under the topic's name for it",
           "DescribeConfigs", "*", "resources[*].settings[*].synonyms[*]", "absent", "there"),
-    Meant("an empty policy keeps nothing and deletes nothing: a topic would grow for ever",
+    Meant("under an empty policy nothing is ever removed: a topic would grow for ever",
           "CreateTopics", "*: setting: empty policy", _TOPICS_ERROR, "0", "40"),
     Meant("the broker compresses nothing anew: a batch is stored as its producer sent it",
           "CreateTopics", "*: setting: codec", _TOPICS_ERROR, "0", "40"),
@@ -151,7 +151,7 @@ GATE: Final = (
     Meant(_NO_TOPIC, "DescribeConfigs|AlterConfigs|IncrementalAlterConfigs|DescribeProducers"
           "|DescribeTopicPartitions", "*name empty|*name ill-formed|*name long",
           f"resources[*].error|{_TOPICS_ERROR}|{_PARTS_ERROR}", "17|42|-1", "3"),
-    Meant("what nobody may see has no operations", "DescribeTopicPartitions", "*name unknown",
+    Meant("a topic that is not there has no operations", "DescribeTopicPartitions", "*name unknown",
           "topics[*].operations", "*", "-2147483648"),
     Meant("no topic of the appliance's own holds groups or transactions: they are kept otherwise",
           "Metadata|DescribeTopicPartitions|ElectLeaders", "*",
@@ -160,6 +160,9 @@ GATE: Final = (
           "CreateTopics", "*: a name that collides", "topics[a_name].error", "17", "0|36"),
     Meant("no metric has its name from a topic's, so names that differ in . and _ do not collide",
           "DescribeTopicPartitions|Metadata", "*", "topics[a_name]", "absent", "there"),
+    Meant("Kafka's controller resigns over the request before, and nobody answers until it is back",
+          "CreateTopics", "IncrementalAlterConfigs v*|CreatePartitions v*", "", "no answer",
+          "answered"),
     Meant("nothing was made, so it has no id", "CreateTopics",
           "*: only judged|*: validate_only flipped", "topics[*].topic_id", "an id", "None"),
     Meant("the version declares ids and serves none, in Kafka too: the request is refused whole",
@@ -174,7 +177,7 @@ GATE: Final = (
     Meant("who asks for a topic by nothing is told of none", "Metadata",
           "*: topics: neither|*name null",
           "topics[]|error", "there|-1", "absent|0"),
-    Meant("one may be made: no name is the broker's own",
+    Meant("a topic of that name is like any other: no name is the broker's own",
           "CreateTopics|DescribeTopicPartitions", "*",
           "topics[__consumer_offsets].*", "36|True", "0|False"),
     Meant("of all partitions only those are named where there was something to do; Kafka names"
@@ -207,10 +210,10 @@ GATE: Final = (
     Meant("an empty text is no message to Kafka, here it is null: every client takes both", "*",
           "*", "message|results[*].message|resources[*].message|coordinators[*].message"
           "|topics[__cluster_metadata].partitions[*].message", "|words", "None"),
-    Meant("what was done is told; Kafka gives up waiting and does it all the same",
+    Meant("what was done is told; Kafka gives up waiting, and may do it all the same",
           "CreateTopics|DeleteTopics|CreatePartitions|ElectLeaders|AlterPartitionReassignments",
           "*: timeout_ms *", f"error|{_TOPICS_ERROR}|{_PARTS_ERROR}", "7", "0|84"),
-    Meant("bounded by a number that stands in the answer's words, not by what memory takes",
+    Meant("so many partitions are no count that a topic could have",
           "CreateTopics|CreatePartitions", "*count 2147483647", _TOPICS_ERROR, "44|-1", "37"),
 )  # fmt: skip
 
@@ -227,6 +230,9 @@ GROUPS: Final = (
     Meant("an offset below 0 is refused", "OffsetCommit", "*.offset -*", _PARTS_ERROR, "0", "42"),
     Meant("time-outs are bounded, that of rebalancing too", "JoinGroup",
           "*: rebalance_timeout_ms *", "error", "0|79", "26"),
+    Meant("Kafka counts the time without members as a generation; here a group that its last member"
+          " left is forgotten, and its count with it", "JoinGroup", "LeaveGroup v*",
+          "generation_id", "[3579]|[12][13579]", "[1-9]"),
     Meant("an instance has a name, bounded as others are", "JoinGroup",
           "*: group_instance_id empty|*: group_instance_id long", "error", "0", "42"),
     Meant("Kafka trips over a name twice and answers nothing; here the first counts", "JoinGroup",
@@ -268,8 +274,11 @@ CLUSTER: Final = (
     Meant("a rule of no known kind is refused by name, where Kafka trips", "CreateAcls",
           "*.kind *|*.pattern *|*.operation *|*.permission *", "results[*].error", "-1", "42"),
     Meant("a filter of no known kind is refused, not taken for one that fits nothing",
-          "DescribeAcls", "*: kind *|*: pattern *|*: operation *|*: permission *", "error",
+          "DescribeAcls", "*: pattern *|*: operation *|*: permission *", "error",
           "0", "42"),
+    Meant("rules are there whose creation was refused here, as this table says", "DeleteAcls",
+          "*filters.0.name null", "results[*].acls[fresh-*]|results[*].acls[bad name!]"
+          "|results[*].acls[xxxxxxxx*]", "there", "absent"),
     Meant("the appliance has rules from its first start", "DescribeAcls", "*: name null",
           "resources[*]", "absent", "there"),
     Meant("a rule is of names that can be and of addresses; Kafka keeps what can never fit",
