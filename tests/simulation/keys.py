@@ -5,7 +5,7 @@ import hashlib
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from appliance.errors import KeyProviderError, KeysRefused
+from appliance.errors import KeyGone, KeyProviderError, KeysRefused
 from appliance.ports import DataKey, DomainStatus, KeyHealth, SecretKey, WrappedKey
 
 
@@ -26,6 +26,7 @@ class SeededKeys:
         self._source = source
         self._cipher = AESGCM(source.randbytes(32))
         self.version = 1
+        self.destroyed = set()
 
     async def create_domain(self, domain):
         pass
@@ -55,6 +56,8 @@ class SeededKeys:
         return WrappedKey("seeded", bytes([self.version]) + nonce + sealed)
 
     async def unwrap(self, place, wrapped):
+        if place.domain in self.destroyed:
+            raise KeyGone("the domain's key was destroyed")
         nonce, sealed = wrapped.ciphertext[1:13], wrapped.ciphertext[13:]
         try:
             return SecretKey(self._cipher.decrypt(nonce, sealed, _aad(place)))

@@ -71,6 +71,10 @@ class Ledger:
     votes: tuple[object, ...] = ()
     records: tuple[bytes, ...] = ()
     sent: tuple[bytes, ...] = ()
+    others: tuple[tuple[bytes, ...] | None, ...] = (None,)
+    """What a second log may hold; None where there is none."""
+    deleting: bool = False
+    """Whether the second log's deletion was begun: it is done again at the next start."""
 
     def durable_up_to(self, index: int) -> "Ledger":
         now = tuple(entry for entry in self.staged if entry.index <= index)

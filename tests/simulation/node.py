@@ -5,11 +5,15 @@ that starts from the photograph holds must be one of the things that the ledger 
 """
 
 import contextlib
+import itertools
 import random
 from dataclasses import replace
 from uuid import UUID
 
-from appliance.errors import StorageError
+import msgspec
+import pytest
+
+from appliance.errors import KeyGone, StorageError
 from appliance.ports import HardState
 from appliance.storage import log as log_module
 from appliance.storage.node import NodeDirectory
@@ -37,6 +41,8 @@ CLUSTER = ClusterId(UUID(int=11))
 DOMAIN = KeyDomainId(UUID(int=12))
 PARTITION = PartitionId(UUID(int=13))
 AUDIT = PartitionId(UUID(int=14))
+OTHER = PartitionId(UUID(int=15))
+OTHER_DOMAIN = KeyDomainId(UUID(int=16))
 SEGMENT_BYTES = 4000
 
 
@@ -103,7 +109,26 @@ class SimulatedNode:
         assert records in [kept + sent[:count] for count in range(len(sent) + 1)], (
             "a record of the journal was lost or made up"
         )
-        self.ledger = Ledger(base=found, votes=(vote,), records=records)
+        other = await self._settle_other()
+        self.ledger = Ledger(base=found, votes=(vote,), records=records, others=(other,))
+
+    async def _settle_other(self) -> tuple[bytes, ...] | None:
+        """What the second log holds, which no copy of it does once its key is destroyed."""
+        if self.ledger.deleting and OTHER in self.node.partitions():
+            await self.node.delete_log(OTHER)
+        if OTHER not in self.node.partitions():
+            found = None
+        elif OTHER_DOMAIN in self.keys.destroyed:
+            with pytest.raises(KeyGone):
+                await self.node.open_log(OTHER)
+            return self.ledger.others[-1]
+        else:
+            self.other = await self.node.open_log(OTHER)
+            entries = await self.other.entries(Index(1), self.other.last.index, 1 << 40)
+            found = tuple(bytes(entry.payload[8:]) for entry in entries)
+        allowed = (None, *self.ledger.others) if self.ledger.deleting else self.ledger.others
+        assert found in allowed, f"a second log holds {found}, and may hold only {allowed}"
+        return found
 
     async def seen(self) -> View:
         """The log, read from its files."""
@@ -127,15 +152,7 @@ class SimulatedNode:
         """Appends one batch for each body."""
         for body in bodies:
             payload = bytes(8) + body
-            header = EntryHeader(
-                EntryKind.BATCH,
-                Index(self.log.last.index + 1),
-                Term(term),
-                TimestampMs(1_000),
-                Offset(self.log.end_offset),
-                records - 1,
-                len(payload),
-            )
+            header = _next_header(self.log, term, records, len(payload))
             self.log.append([Entry(header, payload)])
             fact = Fact(
                 header.index,
@@ -163,9 +180,67 @@ class SimulatedNode:
         target = View(position, offset, offset)
         await self._change(target, self.log.reset(position, Offset(offset)))
 
-    async def raise_start(self, offset: int) -> None:
+    async def raise_start(self, offset: int, applied: int | None = None) -> None:
         target = replace(self.ledger.base, start_offset=max(offset, self.ledger.base.start_offset))
-        await self._change(target, self.log.raise_start(Offset(offset)))
+        may_go = None if applied is None else Index(applied)
+        await self._change(target, self.log.raise_start(Offset(offset), applied=may_go))
+
+    async def compact(self, kept) -> None:
+        """Leaves a gap in each entry's place in closed files, but where `kept(index)`."""
+        files = self.log.segments()
+
+        def change(entry: Entry, _is_last: bool) -> Entry:
+            if kept(entry.header.index):
+                return entry
+            return Entry(
+                msgspec.structs.replace(entry.header, kind=EntryKind.GAP, payload_bytes=0), b""
+            )
+
+        for file, following in itertools.pairwise(files):
+            emptied = tuple(
+                replace(fact, body=b"")
+                if file.first_index <= fact.index < following.first_index and not kept(fact.index)
+                else fact
+                for fact in self.ledger.base.entries
+            )
+            target = replace(self.ledger.base, entries=emptied)
+            await self._change(target, self.log.rewrite(file.first_index, change))
+        await self.log.end_compaction(files[-1].first_offset)
+
+    # --- a second log ----------------------------------------------------------------------------
+
+    async def create_other(self) -> None:
+        """Makes a log with a key domain of its own."""
+        self.ledger = replace(self.ledger, others=(None, ()), deleting=False)
+        self.other = await self.node.create_log(OTHER, OTHER_DOMAIN)
+        self.ledger = replace(self.ledger, others=((),))
+
+    async def append_other(self, *bodies: bytes) -> None:
+        (held,) = self.ledger.others
+        parts = [bodies[:count] for count in range(len(bodies) + 1)]
+        self.ledger = replace(self.ledger, others=tuple((*held, *part) for part in parts))
+        for body in bodies:
+            payload = bytes(8) + body
+            self.other.append([Entry(_next_header(self.other, 1, 1, len(payload)), payload)])
+        await self.other.flush(lambda _: None)
+        self.ledger = replace(self.ledger, others=((*held, *bodies),))
+
+    async def delete_other(self) -> None:
+        """Closes and deletes the log, as a topic's deletion does."""
+        await self.other.close()
+        await self._delete_closed()
+
+    async def shred_other(self) -> None:
+        """Closes the log, forgets its keys, has them destroyed, and deletes what is left."""
+        await self.other.close()
+        self.node.keys.forget(OTHER_DOMAIN)
+        self.keys.destroyed.add(OTHER_DOMAIN)
+        await self._delete_closed()
+
+    async def _delete_closed(self) -> None:
+        self.ledger = replace(self.ledger, deleting=True)
+        await self.node.delete_log(OTHER)
+        self.ledger = replace(self.ledger, others=(None,))
 
     async def _change(self, target: View, change) -> None:
         self.ledger = replace(self.ledger, instead=target)
@@ -206,6 +281,18 @@ class SimulatedNode:
         rewrapped = await self.node.keys.rewrap(None, 100)
         if rewrapped.failed:
             raise StorageError(rewrapped.failed[0])
+
+
+def _next_header(log, term: int, records: int, size: int) -> EntryHeader:
+    return EntryHeader(
+        EntryKind.BATCH,
+        Index(log.last.index + 1),
+        Term(term),
+        TimestampMs(1_000),
+        Offset(log.end_offset),
+        records - 1,
+        size,
+    )
 
 
 def _fact(entry: Entry) -> Fact:

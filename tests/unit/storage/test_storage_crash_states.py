@@ -94,6 +94,41 @@ async def rekey(node):
     await node.append(b"last", term=2)
 
 
+async def retention(node):
+    for number in range(4):
+        await node.append(b"%d" % number + LARGE, term=1)
+    await node.raise_start(2, applied=1)
+    await node.raise_start(4, applied=4)
+    await node.append(b"next", term=1)
+
+
+async def compaction(node):
+    for number in range(4):
+        await node.append(b"%d" % number + LARGE, b"small", term=1)
+    await node.compact(lambda index: index % 3 == 0)
+    await node.append(b"next", term=1)
+    await node.compact(lambda index: index == 3)
+
+
+async def create_and_delete(node):
+    await node.create_other()
+    await node.append_other(b"one", b"two" + LARGE)
+    await node.append(b"beside it", term=1)
+    await node.append_other(LARGE)
+    await node.delete_other()
+    await node.create_other()
+    await node.append_other(b"three")
+
+
+async def shred(node):
+    await node.create_other()
+    await node.append_other(b"secret", LARGE)
+    await node.mark()
+    await node.append(b"beside it", term=1)
+    await node.shred_other()
+    await node.append(b"next", term=1)
+
+
 async def vote_and_record(node):
     await node.vote(1)
     await node.record(b"who did what", b"and when")
@@ -120,6 +155,10 @@ STORIES = (
     raise_the_start,
     rewrap_and_rotate,
     rekey,
+    retention,
+    compaction,
+    create_and_delete,
+    shred,
     vote_and_record,
     stop_and_go_on,
 )
