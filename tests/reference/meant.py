@@ -97,6 +97,8 @@ FETCHING: Final = (
     Meant("the id of zero is read as no id, and no topic has the empty name",
           "Fetch|Produce|OffsetCommit", "*unknown topic|*known and an unknown|*topic_id none"
           "|*no topic of this name or id", "topics[].partitions[*].error", "100", "3"),
+    Meant("the id of zero is read as no id, and a session is of ids or of names", "Fetch",
+          "*session: an unknown one more", "error", "0", "106", range(13, 19)),
     Meant("of a session the number counts, which is drawn at random", "Fetch",
           "*session: *", "session_id", "*[0-9]*[0-9]*[0-9]*", "*[0-9]*[0-9]*[0-9]*"),
     Meant("no epoch below 0 has an end", "OffsetForLeaderEpoch", "*.leader_epoch -2",
