@@ -465,7 +465,10 @@ class SimulatedDisk:
         return sorted(node.cached) if isinstance(node, Directory) else []
 
     def remove(self, name: str) -> None:
-        parent, base = self._directory(name), name.rpartition("/")[2]
+        directory, _, base = name.rpartition("/")
+        if directory and directory not in self._root.cached:
+            return
+        parent = self._directory(name)
         node = parent.cached.get(base)
         if isinstance(node, Directory):
             for entry in sorted(node.cached):
