@@ -143,8 +143,13 @@ class Placement:
             )
 
     def replacement(self, group: PartitionId, leaving: NodeId) -> tuple[NodeId, ...]:
-        """Who is to hold a group once a node has left; raises RequestError."""
-        staying = [node for node in self.replicas(group) if node != leaving]
+        """Who is to hold a group once a node has left; raises RequestError.
+
+        Of a group that moves already, it is who it moves to that is changed: two nodes that leave
+        at once do not name each other again in turn.
+        """
+        assignment = self._catalogue.state.membership.assignment(group)
+        staying = [node for node in assignment.target or assignment.replicas if node != leaving]
         held, led = self._load()
         others = [node for node in self._candidates() if node.node not in {leaving, *staying}]
         if not others:
