@@ -11,7 +11,7 @@ Rules (DESIGN section 7):
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import trio
 
@@ -232,7 +232,7 @@ class Consensus:
 
     def _hear(self, node: NodeId, said: Liveness) -> None:
         neighbour = self._neighbours.setdefault(node, _Neighbour())
-        if said.epoch == neighbour.epoch and self._is_late(neighbour):
+        if said.epoch == neighbour.epoch and self._is_late(neighbour) and not said.full:
             return
         if neighbour.epoch != said.epoch:
             self._orphan(node)
@@ -250,6 +250,8 @@ class Consensus:
                 neighbour.leads.pop(row.group, None)
                 self.leaders.lost(row.group, node, row.term)
                 self.stirred(row.group)
+        if said.full:
+            self._orphan(node, but=neighbour.leads)
         if returned:
             for group, term in neighbour.leads.items():
                 self._follow(node, group, term)
@@ -267,7 +269,8 @@ class Consensus:
         replica = self._groups[group]
         leader = self.leaders.of(group)
         if leader.node == node:
-            replica.heard(node, leader.term)
+            if self._says_so(leader, group):
+                replica.heard(node, leader.term)
         elif replica.role is Role.LEADER and node in replica.configuration.members:
             replica.reached(node)
             if returned:
@@ -304,8 +307,13 @@ class Consensus:
                 replica.silent(node)
                 self.stirred(group)
 
-    def _orphan(self, node: NodeId) -> None:
-        for group in tuple(self._followed.pop(node, ())):
+    def _orphan(self, node: NodeId, but: Collection[PartitionId] = ()) -> None:
+        """The groups that a node led here have no leader now, `but` for those."""
+        followed = self._followed.pop(node, set())
+        kept = followed.intersection(but)
+        if kept:
+            self._followed[node] = kept
+        for group in tuple(followed - kept):
             leader = self.leaders.of(group)
             if leader.node == node:
                 self.leaders.lost(group, node, leader.term)
@@ -357,7 +365,17 @@ class Consensus:
         leader = self.leaders.of(group)
         if leader.node is None or leader.term != replica.term:
             return False
-        return self.alive(leader.node)
+        return self.alive(leader.node) and self._says_so(leader, group)
+
+    def _says_so(self, leader: Leader, group: PartitionId) -> bool:
+        """Whether whoever is taken for a leader has said last that it is.
+
+        Entries that came late may name one that has stepped down since, and lives on.
+        """
+        if leader.node is None or leader.node == self._node:
+            return leader.node is not None
+        neighbour = self._neighbours.get(leader.node)
+        return neighbour is not None and neighbour.leads.get(group) == leader.term
 
     # --- saying that this node lives -----------------------------------------------------------
 

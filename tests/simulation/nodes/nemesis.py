@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import trio
 from nodes.machine import DISK_FAULTS, Machine
+from nodes.verdict import founded
 
 from appliance.raft.ready import Role
 from tests.simulation.disk import Fault
@@ -106,7 +107,8 @@ class Nemesis:
         machine.faults_due.append((action, fault))
 
     def _may_lie(self, machine: Machine) -> bool:
-        if self._faulty not in {None, machine}:
+        """One machine of a run, while every group can bear its loss."""
+        if self._faulty not in {None, machine} or not founded(self._world):
             return False
         self._faulty = machine
         return True

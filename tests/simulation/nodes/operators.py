@@ -94,7 +94,13 @@ class Operator(Client):
         self.world.everybody.add(node)
         await self.world.add_machine(node)
         await self._until(AddNode(node, f"n{node}", 9293))
+        while not (_is_broken(self.world.machines[node]) or self._serves(node)):  # noqa: ASYNC110
+            await trio.sleep(0.2)  # nothing can be moved to it before
         self.world.faults["nodes added"] += 1
+
+    def _serves(self, node: int) -> bool:
+        member = self.world.member(node)
+        return member is not None and member.joined.is_set()
 
     async def _remove(self) -> None:
         await self._take_out(self.dice.choice(self.standing()))

@@ -9,9 +9,12 @@ from collections import Counter
 import pytest
 import trio
 
+from appliance.broker import peer_codec
 from appliance.broker.foundation import CATALOGUE_LOG, GROUPS_LOG
 from appliance.errors import ErrorCode
 from appliance.limits import MAX_SUCCESSOR_WAIT_S, RAFT_ELECTION_TICKS
+from appliance.raft.messages import Append
+from appliance.raft.ready import Role
 from appliance.wire.requests import Metadata
 
 PARTITIONS = 12
@@ -105,3 +108,39 @@ def test_clients_are_not_kept_waiting_where_nobody_can_lead(play):
         assert trio.current_time() - began < NOTICED_S
 
     play(body)
+
+
+def test_entries_that_come_after_their_leader_has_stepped_down_stop_no_election(play):
+    async def body(cluster):
+        await cluster.create(replication=2)
+        group = cluster.group()
+        leader = cluster.leader(group)
+        led = cluster.members[leader].consensus.replica(group)
+        (other,) = led.configuration.voters - {leader}
+        receiver = cluster.members[other].consensus
+        arrived, receive = [], receiver.receive
+
+        def keeps(sender, delivery):
+            arrived.append(bytes(delivery))
+            receive(sender, delivery)
+
+        receiver.receive = keeps
+        await cluster.produce_surely(b"a")
+        receiver.receive = receive
+        late = [delivery for delivery in arrived if holds_entries(delivery, group)][-1]
+
+        cluster.cut = [{leader, other}]
+        await cluster.until(lambda: led.role is not Role.LEADER, "an end of a leader alone")
+        receive(leader, memoryview(late))
+        assert receiver.leaders.of(group).node == leader
+        cluster.cut = []
+        await cluster.until(lambda: cluster.leader(group) is not None, "another term", 5)
+
+    play(body)
+
+
+def holds_entries(delivery, group):
+    return any(
+        getattr(item, "group", None) == group and isinstance(item.message, Append)
+        for item in peer_codec.split(memoryview(delivery))
+    )
