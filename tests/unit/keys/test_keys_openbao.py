@@ -3,6 +3,7 @@
 import socket
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,6 +102,10 @@ def left_running(directory: Path, authority: Authority) -> Iterator[subprocess.P
     command = [str(openbao.find_binary()), "server", "-config", str(directory / "config.json")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     (directory / "pid").write_text(str(process.pid))
+    until = time.monotonic() + 10
+    while not openbao._is_ours(process.pid, directory):  # its arguments come with its program
+        assert time.monotonic() < until, "the server did not begin"
+        time.sleep(0.005)
     try:
         yield process
     finally:
