@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from appliance import assembly
+from appliance.assembly import node
 from appliance.cli.node_start import prepare
 from appliance.config import NodeConfig, parse
 from appliance.errors import ConfigurationError, KeysRefused
@@ -40,7 +41,7 @@ policy = "policy.csv"
 @pytest.fixture(autouse=True)
 def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The process under test is pytest's own: it keeps its dumps and its logging."""
-    monkeypatch.setattr(assembly, "_keep_memory", lambda _: None)
+    monkeypatch.setattr(node, "_keep_memory", lambda _: None)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
@@ -120,10 +121,10 @@ def test_a_fault_is_logged_and_ends_the_process_with_its_own_code(
     async def faulty(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(assembly, "_run", faulty)
+    monkeypatch.setattr(node, "_run", faulty)
     with pytest.raises(SystemExit) as ended:
         assembly.run(config(tmp_path), b"x", announce=print)
-    assert ended.value.code == assembly.FAULT
+    assert ended.value.code == node.FAULT
     assert "ZeroDivisionError" in stream.getvalue()
 
 
@@ -133,7 +134,7 @@ def test_what_fails_on_purpose_keeps_its_own_words(
     async def refused(*_: object) -> None:
         raise ExceptionGroup("nursery", [KeysRefused("ask the custodian")])
 
-    monkeypatch.setattr(assembly, "_run", refused)
+    monkeypatch.setattr(node, "_run", refused)
     with pytest.raises(ExceptionGroup) as raised:
         assembly.run(config(tmp_path), b"x", announce=print)
     assert raised.group_contains(KeysRefused, match="custodian")

@@ -10,6 +10,10 @@ import trio
 from certs_tooling.authority import Authority
 
 from appliance import assembly
+from appliance.assembly import node
+from appliance.assembly.control import Control
+from appliance.assembly.keys import NodeKeys
+from appliance.assembly.settings import server_contexts
 from appliance.config import NodeConfig, parse
 from appliance.errors import ConfigurationError, KeyProviderError, KeysUnavailable
 from appliance.keys.local import LocalKeystore
@@ -87,8 +91,8 @@ def config(tmp_path: Path) -> NodeConfig:
 
 @pytest.fixture
 def keys(config: NodeConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwayAtTimes]:
-    monkeypatch.setattr(assembly, "_keep_memory", lambda _: None)
-    monkeypatch.setattr(assembly, "RETRY_S", 0.0)
+    monkeypatch.setattr(node, "_keep_memory", lambda _: None)
+    monkeypatch.setattr(node, "RETRY_S", 0.0)
     assert config.keys.local is not None
     LocalKeystore.create(config.keys.local.keystore, PASSPHRASE)
     assembly.create(config, PASSPHRASE)
@@ -100,21 +104,21 @@ def live(
     config: NodeConfig,
     keys: AwayAtTimes,
     *,
-    on_ready: Callable[[assembly._Control, trio.Event], None],
+    on_ready: Callable[[Control, trio.Event], None],
 ) -> bool:
     """One life of the node, which says whether it was ended by a stop.
 
     `on_ready` gets what stops it and what ends the lease.
     """
-    control = assembly._Control()
-    control.contexts = assembly._tls(config)
+    control = Control()
+    control.contexts = server_contexts(config)
     sealed = trio.Event()
 
     async def main() -> bool:
         with trio.fail_after(20):
-            await assembly._live(
+            await node._live(
                 config,
-                assembly.NodeKeys(keys, sealed.wait),
+                NodeKeys(keys, sealed.wait),
                 control,
                 lambda line: on_ready(control, sealed),
             )
@@ -123,7 +127,7 @@ def live(
     return trio.run(main)
 
 
-def stop(control: assembly._Control, _: trio.Event) -> None:
+def stop(control: Control, _: trio.Event) -> None:
     control.stopping.set()
 
 
