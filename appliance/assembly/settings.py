@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from appliance.broker.node import BrokerSettings
+from appliance.broker.settings import BrokerSettings
 from appliance.broker.telemetry import Subscription
 from appliance.config import Endpoint, NodeConfig
 from appliance.coordination.commands import Endpoint as Advertised

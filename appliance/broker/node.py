@@ -7,7 +7,6 @@ and the partitions that others hold too are opened. Other partitions are opened 
 used.
 """
 
-import msgspec
 import structlog
 import trio
 
@@ -17,103 +16,35 @@ from appliance.authz.peer_rows import PEER_ROWS
 from appliance.broker.auditor import Auditor
 from appliance.broker.catalogue import Catalogue
 from appliance.broker.consensus import Consensus
-from appliance.broker.coordinator import FIRST_JOIN_DELAY_MS, Coordinator
+from appliance.broker.coordinator import Coordinator
 from appliance.broker.dispatch import Dispatcher
 from appliance.broker.fetch_sessions import FetchSessions
 from appliance.broker.forwarding import Forwarding
 from appliance.broker.foundation import GROUPS_LOG, Foundation
-from appliance.broker.handlers.acls import (
-    CreateAclsHandler,
-    DeleteAclsHandler,
-    DescribeAclsHandler,
-)
-from appliance.broker.handlers.alter_configs import (
-    AlterConfigsHandler,
-    IncrementalAlterConfigsHandler,
-)
-from appliance.broker.handlers.api_versions import ApiVersionsHandler
-from appliance.broker.handlers.client_quotas import (
-    AlterClientQuotasHandler,
-    DescribeClientQuotasHandler,
-)
-from appliance.broker.handlers.create_partitions import CreatePartitionsHandler
-from appliance.broker.handlers.create_topics import CreateTopicsHandler
-from appliance.broker.handlers.delete_records import DeleteRecordsHandler
-from appliance.broker.handlers.delete_topics import DeleteTopicsHandler
-from appliance.broker.handlers.describe_cluster import DescribeClusterHandler
-from appliance.broker.handlers.describe_configs import DescribeConfigsHandler
-from appliance.broker.handlers.describe_keys import DescribeKeysHandler
-from appliance.broker.handlers.describe_log_dirs import DescribeLogDirsHandler
-from appliance.broker.handlers.describe_nodes import DescribeNodesHandler
-from appliance.broker.handlers.describe_policy import DescribePolicyHandler
-from appliance.broker.handlers.describe_producers import DescribeProducersHandler
-from appliance.broker.handlers.describe_quorum import DescribeQuorumHandler
-from appliance.broker.handlers.describe_topic_partitions import DescribeTopicPartitionsHandler
-from appliance.broker.handlers.elect_leaders import ElectLeadersHandler
-from appliance.broker.handlers.fetch import FetchHandler
-from appliance.broker.handlers.find_coordinator import FindCoordinatorHandler
-from appliance.broker.handlers.group_admin import (
-    DeleteGroupsHandler,
-    DescribeGroupsHandler,
-    ListGroupsHandler,
-)
-from appliance.broker.handlers.heartbeat import HeartbeatHandler
-from appliance.broker.handlers.init_producer_id import InitProducerIdHandler
-from appliance.broker.handlers.join_group import JoinGroupHandler
-from appliance.broker.handlers.leave_group import LeaveGroupHandler
-from appliance.broker.handlers.list_config_resources import ListConfigResourcesHandler
-from appliance.broker.handlers.list_offsets import ListOffsetsHandler
-from appliance.broker.handlers.login import SaslAuthenticateHandler, SaslHandshakeHandler
-from appliance.broker.handlers.metadata import AutoCreation, MetadataHandler
-from appliance.broker.handlers.nodes import Operator, register_operator
-from appliance.broker.handlers.offset_commit import OffsetCommitHandler
-from appliance.broker.handlers.offset_fetch import OffsetFetchHandler
-from appliance.broker.handlers.offset_for_leader_epoch import OffsetForLeaderEpochHandler
 from appliance.broker.handlers.peer import (
     DeliverHandler,
     EnactHandler,
     ForwardHandler,
     GreetHandler,
 )
-from appliance.broker.handlers.produce import ProduceHandler
-from appliance.broker.handlers.reassignments import (
-    AlterPartitionReassignmentsHandler,
-    ListPartitionReassignmentsHandler,
-)
-from appliance.broker.handlers.rekey_keys import RekeyKeysHandler
-from appliance.broker.handlers.replace_policy import ReplacePolicyHandler
-from appliance.broker.handlers.rewrap_keys import RewrapKeysHandler
-from appliance.broker.handlers.scram_credentials import (
-    AlterUserScramCredentialsHandler,
-    DescribeUserScramCredentialsHandler,
-)
-from appliance.broker.handlers.shred_topic import ShredTopicHandler
-from appliance.broker.handlers.sync_group import SyncGroupHandler
-from appliance.broker.handlers.telemetry import (
-    GetTelemetrySubscriptionsHandler,
-    PushTelemetryHandler,
-)
-from appliance.broker.handlers.update_features import UpdateFeaturesHandler
 from appliance.broker.housekeeping import Housekeeper
 from appliance.broker.key_domains import TopicDomains
 from appliance.broker.key_dropping import KeyDropper
-from appliance.broker.node_settings import NodeFacts
 from appliance.broker.peering import Identity, Peers
-from appliance.broker.placement import Placement, TopicDefaults
-from appliance.broker.policy_editing import PolicyEditing
+from appliance.broker.placement import Placement
 from appliance.broker.quotas import Quotas
 from appliance.broker.rekeying import Rekeyer
 from appliance.broker.rendezvous import remembered
 from appliance.broker.repair import Repair
+from appliance.broker.serving import Parts, register_all
+from appliance.broker.settings import PEER_LISTENER, BrokerSettings
 from appliance.broker.shredding import NO_SIGNER, Shredder
 from appliance.broker.steward import Steward
-from appliance.broker.telemetry import ClientTelemetry, Subscription
 from appliance.broker.topics import Topics
-from appliance.coordination.cluster_commands import FIRST_LEVEL, NEWEST_LEVEL
-from appliance.coordination.commands import Endpoint
+from appliance.coordination.cluster_commands import FIRST_LEVEL
 from appliance.coordination.key_commands import TopicShredded
 from appliance.errors import ConfigurationError, RequestError, StorageError
-from appliance.ports import AuditSink, Clock, Entropy, NodeStorage, Signer, TelemetrySink
+from appliance.ports import AuditSink, Clock, Entropy, NodeStorage, Signer
 from appliance.raft.configuration import Configuration
 from appliance.raft.ready import Shrunk
 from appliance.types import KeyDomainId, PartitionId, TopicId
@@ -121,48 +52,9 @@ from appliance.wire.requests.peer import Address
 
 log = structlog.get_logger()
 
-PEER_LISTENER = "peer"
 ANNOUNCE_RETRY_S = 0.2
 HANDOVER_S = 1.0
 """For others to take leadership over, of the five seconds that a stop may take."""
-
-
-class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the node's configuration says to the broker.
-
-    `first_policy` is the text that a new cluster begins with; it is not looked at later. `joins`
-    says that this node belongs to a cluster that others have begun. `endpoints` are the advertised
-    addresses, one a listener (`kafka`, `native`, `peer`).
-    """
-
-    domain: KeyDomainId
-    host: str
-    rack: str | None
-    endpoints: tuple[Endpoint, ...]
-    auto_create: bool = False
-    default_partitions: int = 1
-    default_replication: int | None = None
-    first_policy: str | None = None
-    joins: bool = False
-    newest_level: int = NEWEST_LEVEL
-    """The feature level that this node says it knows; lower in tests of mixed clusters."""
-    first_join_delay_ms: int = FIRST_JOIN_DELAY_MS
-    subscription: Subscription = Subscription()
-    client_reports: TelemetrySink | None = None
-    """Where clients' own metrics go; without it none are asked for."""
-
-    @property
-    def listens(self) -> bool:
-        """Whether there is a listener for other nodes."""
-        return any(endpoint.listener == PEER_LISTENER for endpoint in self.endpoints)
-
-    @property
-    def address(self) -> Address:
-        """Where other nodes reach this one."""
-        for endpoint in self.endpoints:
-            if endpoint.listener == PEER_LISTENER:
-                return Address(endpoint.host, endpoint.port)
-        return Address("localhost", 1)
 
 
 class BrokerNode:
@@ -403,13 +295,25 @@ class BrokerNode:
         auditor = Auditor(sink, self._foundation.nursery)
         self._auditors.append(auditor)
         dispatcher = Dispatcher(gate, auditor, forwarding=self._forwarding, meter=self.quotas)
-        self._register_data(dispatcher, auditor)
-        self._register_groups(dispatcher, auditor)
-        self._register_administration(dispatcher, auditor)
-        self._register_keys(dispatcher, auditor)
+        register_all(self._parts(), dispatcher, auditor)
         dispatcher.check_complete()
         self._forwards.serve(dispatcher)
         return dispatcher
+
+    def _parts(self) -> Parts:
+        return Parts(
+            settings=self._settings,
+            foundation=self._foundation,
+            catalogue=self._catalogue,
+            placement=self._placement,
+            topics=self._topics,
+            fetch_sessions=self._fetch_sessions,
+            coordinator=self._coordinator,
+            forwarding=self._forwarding,
+            quotas=self.quotas,
+            shredder=self._shredder,
+            rekeyer=self._rekeyer,
+        )
 
     def peer_dispatcher(self, gate: Gate, sink: AuditSink) -> Dispatcher:
         """What every connection of another node hands its requests to, from `prepare` on."""
@@ -437,119 +341,6 @@ class BrokerNode:
             self._foundation.nursery.start_soon(auditor.log_shrunk, partition, found)
 
         self._foundation.consensus.on_shrunk = shrunk
-
-    def _register_data(self, dispatcher: Dispatcher, auditor: Auditor) -> None:
-        topics, catalogue = self._topics, self._catalogue
-        storage, clock = self._foundation.storage, self._foundation.clock
-        placement, forwarding, quotas = self._placement, self._forwarding, self.quotas
-        defaults = TopicDefaults(
-            self._settings.default_partitions, self._settings.default_replication
-        )
-        creation = AutoCreation(self._settings.auto_create, defaults)
-        dispatcher.register(ApiVersionsHandler())
-        dispatcher.register(ProduceHandler(topics, catalogue, placement, clock))
-        sessions = self._fetch_sessions
-        dispatcher.register(
-            FetchHandler(
-                topics, dispatcher.judge, sessions, catalogue, placement=placement, quotas=quotas
-            )
-        )
-        dispatcher.register(ListOffsetsHandler(topics))
-        dispatcher.register(InitProducerIdHandler(catalogue))
-        dispatcher.register(
-            MetadataHandler(
-                topics,
-                catalogue,
-                placement,
-                auditor,
-                storage=storage,
-                creation=creation,
-                forwarding=forwarding,
-                quotas=quotas,
-            )
-        )
-        dispatcher.register(
-            CreateTopicsHandler(topics, placement, auditor, quotas, defaults=defaults)
-        )
-        dispatcher.register(DeleteTopicsHandler(topics, self._coordinator, auditor, quotas))
-        dispatcher.register(DeleteRecordsHandler(topics, auditor))
-        dispatcher.register(FindCoordinatorHandler(catalogue, placement))
-        dispatcher.register(OffsetForLeaderEpochHandler(topics))
-        dispatcher.register(DescribePolicyHandler(catalogue))
-        dispatcher.register(ReplacePolicyHandler(catalogue, auditor))
-        consensus = self._foundation.consensus
-        dispatcher.register(DescribeNodesHandler(catalogue, consensus, placement))
-        operator = Operator(self._foundation, catalogue, topics, placement)
-        register_operator(dispatcher, operator, auditor)
-
-    def _register_groups(self, dispatcher: Dispatcher, auditor: Auditor) -> None:
-        coordinator, judge = self._coordinator, dispatcher.judge
-        clock = self._foundation.clock
-        dispatcher.register(ListGroupsHandler(coordinator))
-        dispatcher.register(DescribeGroupsHandler(coordinator))
-        dispatcher.register(DeleteGroupsHandler(coordinator, auditor))
-        dispatcher.register(JoinGroupHandler(coordinator, judge))
-        dispatcher.register(SyncGroupHandler(coordinator, judge))
-        dispatcher.register(HeartbeatHandler(coordinator))
-        dispatcher.register(LeaveGroupHandler(coordinator))
-        dispatcher.register(OffsetCommitHandler(self._topics, coordinator, clock))
-        dispatcher.register(OffsetFetchHandler(self._topics, self._catalogue, coordinator))
-
-    def _register_administration(self, dispatcher: Dispatcher, auditor: Auditor) -> None:
-        topics, catalogue = self._topics, self._catalogue
-        foundation, settings = self._foundation, self._settings
-        storage = foundation.storage
-        placement = self._placement
-        facts = NodeFacts(
-            node=storage.node,
-            rack=settings.rack,
-            auto_create=settings.auto_create,
-            default_partitions=settings.default_partitions,
-            default_replicas=placement.default_replicas(settings.default_replication),
-            first_join_delay_ms=settings.first_join_delay_ms,
-        )
-        dispatcher.register(DescribeClusterHandler(catalogue, placement, storage.cluster))
-        dispatcher.register(DescribeTopicPartitionsHandler(topics, placement))
-        dispatcher.register(CreatePartitionsHandler(topics, placement, auditor, self.quotas))
-        dispatcher.register(DescribeConfigsHandler(topics, facts))
-        dispatcher.register(ListConfigResourcesHandler(catalogue))
-        dispatcher.register(AlterConfigsHandler(topics, auditor))
-        dispatcher.register(IncrementalAlterConfigsHandler(topics, auditor))
-        dispatcher.register(DescribeLogDirsHandler(topics))
-        dispatcher.register(DescribeProducersHandler(topics))
-        dispatcher.register(
-            DescribeQuorumHandler(catalogue, foundation.consensus, foundation.clock)
-        )
-        dispatcher.register(ElectLeadersHandler(topics, placement))
-        dispatcher.register(UpdateFeaturesHandler())
-        self._register_telemetry(dispatcher)
-        dispatcher.register(AlterPartitionReassignmentsHandler(catalogue, placement, auditor))
-        dispatcher.register(ListPartitionReassignmentsHandler(catalogue))
-        dispatcher.register(DescribeClientQuotasHandler(catalogue))
-        dispatcher.register(AlterClientQuotasHandler(catalogue, auditor))
-        dispatcher.register(SaslHandshakeHandler())
-        dispatcher.register(SaslAuthenticateHandler())
-        dispatcher.register(DescribeUserScramCredentialsHandler(catalogue))
-        dispatcher.register(AlterUserScramCredentialsHandler(catalogue, auditor))
-        policy = PolicyEditing(catalogue, auditor)
-        dispatcher.register(DescribeAclsHandler(policy))
-        dispatcher.register(CreateAclsHandler(policy))
-        dispatcher.register(DeleteAclsHandler(policy))
-
-    def _register_telemetry(self, dispatcher: Dispatcher) -> None:
-        foundation, settings = self._foundation, self._settings
-        telemetry = ClientTelemetry(
-            settings.subscription, foundation.clock, foundation.new_id, settings.client_reports
-        )
-        dispatcher.register(GetTelemetrySubscriptionsHandler(telemetry))
-        dispatcher.register(PushTelemetryHandler(telemetry))
-
-    def _register_keys(self, dispatcher: Dispatcher, auditor: Auditor) -> None:
-        storage, topics = self._foundation.storage, self._topics
-        dispatcher.register(DescribeKeysHandler(self._catalogue, storage, self._settings.domain))
-        dispatcher.register(RewrapKeysHandler(storage, auditor))
-        dispatcher.register(RekeyKeysHandler(self._rekeyer, auditor))
-        dispatcher.register(ShredTopicHandler(topics, self._shredder, auditor))
 
     async def seal_domain(self, domain: KeyDomainId) -> None:
         """Closes what is sealed in a topic's own domain, whose key is not to be had any more."""

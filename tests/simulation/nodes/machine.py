@@ -18,7 +18,8 @@ from nodes.time import NODE, DriftingClock
 from appliance.audit.sink import AuditLog
 from appliance.authz.gate import Gate
 from appliance.broker.caller import Caller
-from appliance.broker.node import BrokerNode, BrokerSettings
+from appliance.broker.node import BrokerNode
+from appliance.broker.settings import BrokerSettings
 from appliance.coordination.commands import Endpoint
 from appliance.errors import KeyProviderError, ProtocolViolation, StorageError
 from appliance.raft.ready import Leadership, Role

@@ -15,8 +15,9 @@ import trio.testing
 
 from appliance.authz.gate import Gate
 from appliance.broker.caller import Caller
-from appliance.broker.node import BrokerNode, BrokerSettings
+from appliance.broker.node import BrokerNode
 from appliance.broker.pending import Pending
+from appliance.broker.settings import BrokerSettings
 from appliance.coordination.commands import Endpoint
 from appliance.errors import RequestError, StorageError, StorageFull
 from appliance.ports import BEGINNING_OF_LOGS, HardState, SegmentInfo, Slice

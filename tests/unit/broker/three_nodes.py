@@ -15,8 +15,9 @@ from appliance.authz.gate import Gate
 from appliance.broker import peer_codec
 from appliance.broker.caller import Caller
 from appliance.broker.foundation import CATALOGUE_LOG, GROUPS_LOG
-from appliance.broker.node import BrokerNode, BrokerSettings
+from appliance.broker.node import BrokerNode
 from appliance.broker.outbox import Channel
+from appliance.broker.settings import BrokerSettings
 from appliance.broker.shredding import NO_SIGNER
 from appliance.coordination.commands import Endpoint
 from appliance.errors import ErrorCode, ProtocolViolation, RequestError
