@@ -33,7 +33,7 @@ lint: install    ## ruff, mypy, import contracts, bandit
 	$(BIN)/bandit --quiet --severity-level medium --recursive --configfile pyproject.toml appliance certs-tooling
 
 unit: install    ## tests without processes of their own
-	$(BIN)/pytest -q tests/unit tests/simulation
+	$(BIN)/pytest -q --numprocesses auto --maxprocesses 4 --dist worksteal tests/unit tests/simulation
 
 system: install  ## tests that start the appliance and talk to it with real clients
 	$(BIN)/pytest -q tests/system
