@@ -90,6 +90,8 @@ MAX_LEADER_WAIT_S = 1.0
 """For a leader that is being elected, before a client is told to ask again."""
 MAX_SUCCESSOR_WAIT_S = 2.0
 """For the next leader of a group that has lost its own, before a client is told of none."""
+MAX_ELECTION_WAIT_S = 5.0
+"""For preferred leaders to take over, before whoever asked for it is told that they did not."""
 MAX_EARLY_MESSAGES = 4
 """Of one group that is being opened; more are dropped."""
 MAX_EARLY_GROUPS = 1_024

@@ -77,6 +77,14 @@ class LeaderTable:
             if group not in self._leaders:
                 return
 
+    async def led_by(self, group: PartitionId, node: NodeId) -> None:
+        """Returns when this node is known to lead the group, or the group is gone."""
+        while self.of(group).node != node:
+            event = self._waiting.setdefault(group, trio.Event())
+            await event.wait()
+            if group not in self._leaders:
+                return
+
     async def replaced(self, groups: Iterable[PartitionId]) -> None:
         """Returns when each of these groups has a leader again, or lost its own too long ago."""
         for group in [each for each in groups if each in self._lost_s] if self._lost_s else ():

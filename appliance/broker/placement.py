@@ -85,6 +85,11 @@ class Placement:
         """Those of them that are there, as far as this node hears."""
         return tuple(node for node in self.replicas(group) if self._consensus.alive(node))
 
+    def may_lead(self, node: NodeId) -> bool:
+        """Whether a node is there and is to be given leadership."""
+        known = self._catalogue.state.nodes.get(node)
+        return known is not None and not known.draining and self._consensus.alive(node)
+
     def stands_in(self, rack: str) -> bool:
         """Whether this node is in a rack that a reader says it is in; an empty one is none."""
         known = self._catalogue.state.nodes.get(self._node)

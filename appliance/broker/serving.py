@@ -188,7 +188,9 @@ def _administration(parts: Parts, dispatcher: Dispatcher, auditor: Auditor) -> N
     dispatcher.register(DescribeLogDirsHandler(topics))
     dispatcher.register(DescribeProducersHandler(topics))
     dispatcher.register(DescribeQuorumHandler(catalogue, foundation.consensus, foundation.clock))
-    dispatcher.register(ElectLeadersHandler(topics, placement))
+    dispatcher.register(
+        ElectLeadersHandler(catalogue, placement, foundation.consensus, parts.forwarding, auditor)
+    )
     dispatcher.register(UpdateFeaturesHandler())
     _telemetry(parts, dispatcher)
     dispatcher.register(AlterPartitionReassignmentsHandler(catalogue, placement, auditor))
