@@ -160,19 +160,26 @@ class LogWriter:
         match self._queue[0]:
             case HardState() as state:
                 await self._storage.save_hard_state(self._partition, state)
-                self._queue.popleft()
-                self._reports.saved(state)
+                if self._carried_out():
+                    self._reports.saved(state)
             case _Truncate(last_kept):
                 await self._log.truncate(last_kept)
-                self._queue.popleft()
+                self._carried_out()
             case _Reset(position, offset):
                 await self._log.reset(position, offset)
-                self._queue.popleft()
-                self._reports.reset(position, offset)
+                if self._carried_out():
+                    self._reports.reset(position, offset)
             case _Append(entries):
                 self._log.append(entries)
-                self._queue.popleft()
+                self._carried_out()
                 self._unflushed = True
+
+    def _carried_out(self) -> bool:
+        """Takes the first of the queue off; False if the log was ended meanwhile."""
+        if self.failed:
+            return False
+        self._queue.popleft()
+        return True
 
     def end(self) -> None:
         """Takes nothing more; what waits is not written."""

@@ -45,6 +45,8 @@ def _holders(world: "World", group: Any) -> list[int] | None:
 
 def founded(world: "World") -> bool:
     """Whether the cluster can bear the loss of a node: every group lies on three at least."""
+    if not any(world.member(node) for node in world.machines):
+        return False
     return not unlike(world) and all(
         len(_holders(world, group) or ()) >= 3 for group in _groups(world)
     )

@@ -1,0 +1,56 @@
+"""A replica's log may be ended from outside while it works: nothing raises, nobody is told."""
+
+from uuid import UUID
+
+import pytest
+import trio
+
+from appliance.broker.log_writer import LogWriter, Reports
+from appliance.ports import HardState
+from appliance.types import Index, Offset, PartitionId, Position, Term
+
+STEPS = {
+    "a vote": lambda writer: writer.save(HardState(Term(3), None)),
+    "a truncation": lambda writer: writer.truncate(Index(4)),
+    "a reset": lambda writer: writer.reset(Position(Index(4), Term(2)), Offset(9)),
+}
+
+
+class Held:
+    """A log and a node's storage that take as long as the test wants."""
+
+    def __init__(self):
+        self.begun, self.go_on = trio.Event(), trio.Event()
+
+    async def _work(self, *_):
+        self.begun.set()
+        await self.go_on.wait()
+
+    truncate = reset = save_hard_state = _work
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS.keys())
+def test_a_step_under_way_when_the_log_is_ended_is_told_to_nobody(run, step):
+    async def main():
+        told, idle, held = [], trio.Event(), Held()
+        reports = Reports(
+            turn=lambda: told.append("turn"),
+            saved=lambda _: told.append("saved"),
+            durable=lambda _: told.append("durable"),
+            reset=lambda *_: told.append("reset"),
+            full=lambda: told.append("full"),
+            failed=lambda: told.append("failed"),
+            idle=idle.set,
+        )
+        async with trio.open_nursery() as nursery:
+            writer = LogWriter(PartitionId(UUID(int=5)), held, held, nursery, reports)
+            step(writer)
+            await held.begun.wait()
+            writer.end()
+            held.go_on.set()
+            with trio.fail_after(5):
+                await idle.wait()
+        assert told == []
+        assert not writer.busy
+
+    run(main)
