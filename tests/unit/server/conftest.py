@@ -15,7 +15,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 from cryptography.x509.oid import NameOID
 
+from appliance.server.budget import Budgets
+from appliance.server.connection import Connection, ConnectionLimits
+from appliance.server.dialects import NativeDialect
 from appliance.server.tls import TLSFiles, TLSStream, client_context, connect, server_context
+from appliance.wire.session import State
+from tests.unit.server.server_scene import CALLER, Body, Broker, Client, Scene
 
 NOW = dt.datetime.now(dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -160,5 +165,52 @@ def join() -> Callable[[Authority, Callable[[Pair], Awaitable[None]]], None]:
 
     def run(authority: Authority, body: Callable[[Pair], Awaitable[None]]) -> None:
         trio.run(functools.partial(play, authority, body))
+
+    return run
+
+
+@pytest.fixture
+def play(authority, join) -> Callable[..., None]:
+    """Runs a test's body against a connection, and checks that all memory came back."""
+
+    async def on_pair(
+        body: Body, limits: ConnectionLimits, budgets: Budgets, broker: Broker, pair
+    ) -> None:
+        connection = Connection(
+            pair.server, CALLER, NativeDialect(), broker, budgets=budgets, limits=limits
+        )
+        scene = Scene(connection, broker, budgets, Client(pair.client))
+
+        async def serve() -> None:
+            await connection.serve()
+            await pair.server.aclose()
+            scene.ended.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve)
+            await body(scene)
+            pair.client.abandon()
+        assert connection.state is State.CLOSED
+        assert budgets.client_requests.free == budgets.client_requests.capacity
+        assert budgets.client_replies.free == budgets.client_replies.capacity
+
+    def run(
+        body: Body,
+        *,
+        limits: ConnectionLimits | None = None,
+        budgets: Budgets | None = None,
+        broker: Broker | None = None,
+    ) -> None:
+        # A broker holds an event, so it is made here, where trio runs or is about to.
+        join(
+            authority,
+            functools.partial(
+                on_pair,
+                body,
+                limits or ConnectionLimits(max_close_s=0.05),
+                budgets or Budgets(),
+                broker or Broker(),
+            ),
+        )
 
     return run
