@@ -298,6 +298,13 @@ class TelemetrySettings(Section, frozen=True):
     ] = limits.DEFAULT_PUSH_INTERVAL_S
 
 
+class ReplicationSettings(Section, frozen=True):
+    """`[replication]`: what replicas may cost."""
+
+    moves_mb_per_s: Annotated[int, Meta(ge=1, le=100_000)] = limits.DEFAULT_MOVES_MB_PER_S
+    """MiB a second that this node sends to replicas that are yet to come."""
+
+
 class BootstrapSettings(Section, frozen=True):
     """`[bootstrap]`: how this node came to its cluster; read when its directory is made.
 
@@ -326,6 +333,7 @@ class NodeConfig(Section, frozen=True):
     bootstrap: BootstrapSettings
     topics: TopicSettings = TopicSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    replication: ReplicationSettings = ReplicationSettings()
 
     def __post_init__(self) -> None:
         """Checks the relations between tables."""

@@ -99,6 +99,8 @@ MAX_LISTED_GROUPS = 100
 """Partitions of each kind that a cluster's status lists."""
 MAX_MOVES_AT_ONCE = 8
 """Groups of one leader whose members change at the same time."""
+DEFAULT_MOVES_MB_PER_S = 64
+"""MiB a second that a node sends to replicas that are yet to come, all moves together."""
 MAX_OPENED_AT_ONCE = 8
 """Replicas that are opened side by side in the background."""
 MAX_CATALOGUE_VOTERS = 5

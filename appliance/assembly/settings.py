@@ -50,6 +50,7 @@ def broker_settings(config: NodeConfig) -> BrokerSettings:
         joins=config.bootstrap.join,
         subscription=Subscription(config.telemetry.metrics, config.telemetry.interval_s),
         client_reports=ClientLog(),
+        moves_bytes_per_s=config.replication.moves_mb_per_s << 20,
     )
 
 

@@ -15,6 +15,7 @@ import trio
 from appliance.broker.applying import Machine
 from appliance.broker.consensus import Consensus
 from appliance.broker.hosting import Environment
+from appliance.broker.pacing import MovePace
 from appliance.broker.peering import Peers
 from appliance.broker.recovering import recover
 from appliance.broker.replica import Replica
@@ -44,8 +45,8 @@ GROUPS_LOG = PartitionId(UUID("00000000-0000-8000-8000-000000000002"))
 class Foundation(msgspec.Struct, frozen=True):
     """`domain` is the cluster's key domain; flushes and timers run in `nursery`.
 
-    `consensus` moves every replica; `peers` are the other nodes. `held` are the logs in storage:
-    looked up there once, and followed from then on.
+    `consensus` moves every replica; `peers` are the other nodes; `pace` holds moves back. `held`
+    are the logs in storage: looked up there once, and followed from then on.
     """
 
     storage: NodeStorage
@@ -56,6 +57,7 @@ class Foundation(msgspec.Struct, frozen=True):
     held: set[PartitionId]
     consensus: Consensus
     peers: Peers
+    pace: MovePace
 
     @property
     def node(self) -> NodeId:
@@ -118,7 +120,9 @@ class Foundation(msgspec.Struct, frozen=True):
             opened_log,
             machine,
             recovered,
-            Environment(storage, self.clock, self.entropy, self.nursery, self.consensus, opened),
+            Environment(
+                storage, self.clock, self.entropy, self.nursery, self.consensus, self.pace, opened
+            ),
         )
         self.consensus.add(cast(Replica[object], replica))
         await replica.start()

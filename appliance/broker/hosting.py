@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 import trio
 
+from appliance.broker.pacing import MovePace
 from appliance.ports import Clock, Entropy, NodeStorage
 from appliance.raft.messages import PeerMessage
 from appliance.raft.ready import Leadership, Shrunk
@@ -57,4 +58,5 @@ class Environment(msgspec.Struct, frozen=True):
     entropy: Entropy
     nursery: trio.Nursery
     host: Host
+    pace: MovePace
     opened: int = 0

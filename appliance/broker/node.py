@@ -30,6 +30,7 @@ from appliance.broker.handlers.peer import (
 from appliance.broker.housekeeping import Housekeeper
 from appliance.broker.key_domains import TopicDomains
 from appliance.broker.key_dropping import KeyDropper
+from appliance.broker.pacing import MovePace
 from appliance.broker.peering import Identity, Peers
 from appliance.broker.placement import Placement
 from appliance.broker.quotas import Quotas
@@ -141,6 +142,7 @@ class BrokerNode:
         foundation = Foundation(
             storage, clock, entropy, nursery, settings.domain,
             set(storage.partitions()), Consensus(peers), peers,
+            MovePace(settings.moves_bytes_per_s, clock),
         )  # fmt: skip
         node = BrokerNode(settings, foundation, Catalogue(foundation), signer)
         node._follow_catalogue()

@@ -87,6 +87,7 @@ class Replica(Generic[R]):
         )
         self._configuration = recovered.configurations[-1].configuration
         self._tail = EntryTail()
+        self._pace = environment.pace
         self._placing = Placing(environment.clock, log.end_offset)
         self._applying: Applying[R] = Applying(
             log, self._tail, machine, self._placing, nursery, on_applied=self._on_applied
@@ -108,6 +109,7 @@ class Replica(Generic[R]):
             damaged=self.report_damage,
             send=lambda message, entries: host.send(partition, message, entries),
             still_leads=self._core.sends_for,
+            held_back=self._hold_back,
         )  # fmt: skip
         self.withheld = Withheld(
             self._core, environment.clock.monotonic, lambda: host.stirred(partition)
@@ -430,6 +432,11 @@ class Replica(Generic[R]):
             self.readers.end()
         self._host.led(self.partition, leadership)
         self._tell_deciders()
+
+    async def _hold_back(self, node: NodeId, size: int) -> None:
+        """Waits where a member is yet to come: its log must not crowd out clients."""
+        if node in self._configuration.learners:
+            await self._pace.take(size)
 
     def _remember_peers(self) -> None:
         alone = self._configuration.members <= {self._node}

@@ -6,6 +6,7 @@ from appliance.broker.coordinator import FIRST_JOIN_DELAY_MS
 from appliance.broker.telemetry import Subscription
 from appliance.coordination.cluster_commands import NEWEST_LEVEL
 from appliance.coordination.commands import Endpoint
+from appliance.limits import DEFAULT_MOVES_MB_PER_S
 from appliance.ports import TelemetrySink
 from appliance.types import KeyDomainId
 from appliance.wire.requests.peer import Address
@@ -32,6 +33,8 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     joins: bool = False
     newest_level: int = NEWEST_LEVEL
     """The feature level that this node says it knows; lower in tests of mixed clusters."""
+    moves_bytes_per_s: int = DEFAULT_MOVES_MB_PER_S << 20
+    """For logs that are sent to replicas that are yet to come."""
     first_join_delay_ms: int = FIRST_JOIN_DELAY_MS
     subscription: Subscription = Subscription()
     client_reports: TelemetrySink | None = None

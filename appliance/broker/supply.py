@@ -7,7 +7,7 @@ out and offers a snapshot.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
@@ -37,10 +37,12 @@ class Supply:
         damaged: Callable[[], None],
         send: Callable[[Append, Sequence[Entry]], None],
         still_leads: Callable[[SendEntries], bool],
+        held_back: Callable[[NodeId, int], Awaitable[None]],
     ) -> None:
         """`send` hands a message to the queue of its node; `still_leads` is asked after a wait.
 
-        `damaged` is told when the log cannot be read.
+        `damaged` is told when the log cannot be read. `held_back` returns when so many bytes that
+        were read may go to a node.
         """
         self._node = node
         self._log = log
@@ -49,6 +51,7 @@ class Supply:
         self._send = send
         self._still_leads = still_leads
         self._damaged = damaged
+        self._held_back = held_back
         self._lagging: dict[NodeId, deque[SendEntries]] = {}
 
     def supply(self, order: SendEntries) -> None:
@@ -85,6 +88,7 @@ class Supply:
             entries = self._at_hand(first, order.last)
             if entries is None:
                 entries = await self._log.entries(first, order.last, MAX_APPEND_BYTES)
+                await self._held_back(order.to, sum(len(entry.payload) for entry in entries))
                 if not self._still_leads(order):
                     return
             self._send(order.message(self._node, runs_of(entries), previous), entries)

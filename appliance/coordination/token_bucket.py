@@ -18,12 +18,13 @@ class TokenBucket:
     no look at the clock.
     """
 
-    __slots__ = ("_as_of", "capacity", "left", "rate")
+    __slots__ = ("_as_of", "_window_s", "capacity", "left", "rate")
 
-    def __init__(self, rate: float, now: float) -> None:
+    def __init__(self, rate: float, now: float, window_s: float = WINDOW_S) -> None:
         """Begins full: a bucket that is full can be forgotten without anybody's gain."""
         self.rate = rate
-        self.capacity = rate * WINDOW_S
+        self._window_s = window_s
+        self.capacity = rate * window_s
         self.left = self.capacity
         """Can be used up without asking; less than 0 is owed."""
         self._as_of = now
@@ -33,7 +34,7 @@ class TokenBucket:
         if self.left > 0:
             self.left *= rate / self.rate
         self.rate = rate
-        self.capacity = rate * WINDOW_S
+        self.capacity = rate * self._window_s
 
     def take(self, amount: float, now: float) -> float:
         """Seconds to wait after `amount` was used; 0 while nothing is owed."""

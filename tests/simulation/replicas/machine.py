@@ -14,9 +14,10 @@ import trio
 from checkers import Violation
 
 from appliance.broker.hosting import Environment
+from appliance.broker.pacing import MovePace
 from appliance.broker.recovering import recover
 from appliance.broker.replica import Replica
-from appliance.limits import RAFT_TICK_MS
+from appliance.limits import DEFAULT_MOVES_MB_PER_S, RAFT_TICK_MS
 from appliance.raft.messages import AppendReply, PeerMessage, VoteReply
 from appliance.raft.ready import Leadership, Role, Shrunk
 from appliance.storage.node import NodeDirectory
@@ -108,8 +109,14 @@ class Machine:
         self.cluster.checkers.saved(self.node, hard.term, hard.vote)
         self._last = self.digest = 0
         async with trio.open_nursery() as nursery:
+            clock = SimulatedClock()
             environment = Environment(
-                storage, SimulatedClock(), SeededEntropy(self.source), nursery, self
+                storage,
+                clock,
+                SeededEntropy(self.source),
+                nursery,
+                self,
+                MovePace(DEFAULT_MOVES_MB_PER_S << 20, clock),
             )
             self.replica = Replica(PARTITION, log, self, recovered, environment)
             self.log = log
