@@ -1,7 +1,7 @@
 """What signals do to a node, and what it says of itself meanwhile."""
 
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import structlog
@@ -9,7 +9,7 @@ import trio
 
 from appliance.errors import ConfigurationError
 from appliance.keys.lease import Report, Standing
-from appliance.ports import KeyHealth
+from appliance.ports import KeyHealth, ReplicationStanding
 from appliance.server.peer_service import PeerService
 from appliance.server.tls import ServerContexts
 
@@ -28,6 +28,8 @@ class Control:
         self.contexts: tuple[ServerContexts, ...] = ()
         self.peers: PeerService | None = None
         self.serving = False
+        self.replication: Callable[[], ReplicationStanding] | None = None
+        """How the replicas stand, while there are any."""
         self._refused_for: list[str] = []
 
     async def listen(self, signals: AsyncIterator[int]) -> None:

@@ -160,6 +160,7 @@ async def _show_health(
 
     metrics = Metrics()
     keys.show(metrics)
+    metrics.follow_replication(lambda: control.replication and control.replication())
     health = HealthSocket(
         config.node.health_socket,
         is_ready=lambda: control.serving and not control.stopping.is_set(),
@@ -213,6 +214,7 @@ async def _open_and_serve(
                 nursery=nursery,
                 signer=NodeSigner(config.tls.certificate, config.tls.key),
             )
+            control.replication = broker.standing
             nursery.start_soon(_seal_domains, keys, broker)
             journal = await storage.open_journal(AUDIT_JOURNAL)
             try:
@@ -227,6 +229,7 @@ async def _open_and_serve(
                 listeners = client_listeners(config, dispatcher, serving, control, login)
                 await serve(config, listeners, keys, control, announce)
             finally:
+                control.replication = None
                 with trio.move_on_after(CLOSE_S, shield=True):
                     await broker.close()
                     await journal.close()

@@ -29,6 +29,7 @@ from appliance.limits import (
     RAFT_ELECTION_TICKS,
     RAFT_TICK_MS,
 )
+from appliance.ports import ReplicationStanding
 from appliance.raft.messages import Append, PeerMessage, SnapshotOffer
 from appliance.raft.ready import Leadership, Role, Shrunk
 from appliance.types import Entry, NodeId, PartitionId, Term
@@ -86,6 +87,8 @@ class Consensus:
         """Groups here whose leader is not known, and since which tick."""
         self._tick = 0
         self._removals = 0
+        self._shrunk = self._damaged = 0
+        """Alarms since the start."""
         self._stirred = trio.Event()
         peers.on_up = self._connected
         peers.on_down = self._broke
@@ -146,6 +149,20 @@ class Consensus:
             return float("inf")
         return (self._tick - since) * TICK_S
 
+    def standing(self) -> ReplicationStanding:
+        """How the replicas of this node stand."""
+        led = [replica for replica in self._groups.values() if replica.serving]
+        return ReplicationStanding(
+            held=len(self._groups),
+            led=len(led),
+            under_replicated=sum(
+                not all(map(self.alive, each.configuration.voters)) for each in led
+            ),
+            leaderless=sum(self.leaders.of(group).node is None for group in self._groups),
+            shrunk=self._shrunk,
+            damaged=self._damaged,
+        )
+
     # --- `Host` --------------------------------------------------------------------------------
 
     @property
@@ -195,10 +212,12 @@ class Consensus:
 
     def shrunk(self, group: PartitionId, shrunk: Shrunk) -> None:
         """See `Host.shrunk`."""
+        self._shrunk += 1
         self.on_shrunk(group, shrunk)
 
     def damaged(self, group: PartitionId, *, distrusted: bool) -> None:
         """See `Host.damaged`."""
+        self._damaged += 1
         self.on_damaged(group, distrusted)
 
     # --- messages ------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ from appliance.broker.topics import Topics
 from appliance.coordination.cluster_commands import FIRST_LEVEL
 from appliance.coordination.key_commands import TopicShredded
 from appliance.errors import ConfigurationError, RequestError, StorageError
-from appliance.ports import AuditSink, Clock, Entropy, NodeStorage, Signer
+from appliance.ports import AuditSink, Clock, Entropy, NodeStorage, ReplicationStanding, Signer
 from appliance.raft.configuration import Configuration
 from appliance.raft.ready import Shrunk
 from appliance.types import KeyDomainId, PartitionId, TopicId
@@ -288,6 +288,10 @@ class BrokerNode:
     def topic_names(self) -> Catalogue:
         """The gate's `TopicResolver`."""
         return self._catalogue
+
+    def standing(self) -> ReplicationStanding:
+        """How this node's replicas stand, for whoever measures it."""
+        return self._foundation.consensus.standing()
 
     def dispatcher(self, gate: Gate, sink: AuditSink) -> Dispatcher:
         """What every connection of a client hands its requests to.

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from appliance.ports import DomainStanding
+from appliance.ports import DomainStanding, ReplicationStanding
 
 _BY_DOMAIN = ("domain",)
 
@@ -33,6 +33,10 @@ class Metrics:
         `refusals` are counted by cause since the start.
         """
         self._registry.register(_Keys(standings, refusals))
+
+    def follow_replication(self, standing: Callable[[], ReplicationStanding | None]) -> None:
+        """Has the replicas looked at in every scrape; None while the node has none open."""
+        self._registry.register(_Replication(standing))
 
     def text(self) -> bytes:
         """Everything, as it is now."""
@@ -76,3 +80,38 @@ class _Keys(Collector):
         for cause, count in sorted(self._refusals.items()):
             refusals.add_metric([cause], count)
         yield from (lease, spares, sealed, refusals)
+
+
+_REPLICAS = (
+    ("held", "Replicas that are open here."),
+    ("led", "Replicas that this node leads."),
+    ("under_replicated", "Replicas led here of which another voter is not heard."),
+    ("leaderless", "Replicas here whose leader is not known: what they hold cannot be had."),
+)
+_ALARMS = (
+    (
+        "shrunk",
+        "Times that a member held less than it had acknowledged: an old disk, or none.",
+    ),
+    ("damaged", "Times that a log here could not be read or written."),
+)
+
+
+class _Replication(Collector):
+    """`memorystreamer_replicas_*`."""
+
+    def __init__(self, standing: Callable[[], ReplicationStanding | None]) -> None:
+        self._standing = standing
+
+    def collect(self) -> Iterator[Metric]:
+        standing = self._standing()
+        if standing is None:
+            return
+        for name, text in _REPLICAS:
+            yield GaugeMetricFamily(
+                f"memorystreamer_replicas_{name}", text, value=getattr(standing, name)
+            )
+        for name, text in _ALARMS:
+            yield CounterMetricFamily(
+                f"memorystreamer_replicas_{name}", text, value=getattr(standing, name)
+            )

@@ -22,6 +22,7 @@ from appliance.ports.keys import (
     WrapAt,
     WrappedKey,
 )
+from appliance.ports.replication import ReplicationStanding
 from appliance.ports.storage import (
     BEGINNING_OF_LOGS,
     HardState,
@@ -61,6 +62,7 @@ __all__ = [
     "NodeStorage",
     "PartitionLog",
     "PolicySource",
+    "ReplicationStanding",
     "Rewrapped",
     "SealedJournal",
     "SecretKey",

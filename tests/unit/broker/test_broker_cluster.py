@@ -193,6 +193,28 @@ def test_an_old_disk_that_comes_back_raises_the_alarm_and_is_filled_again(play):
         (alarm,) = sink.of("LogShrunk")
         assert (alarm.node, alarm.partition) == (follower, str(group))
         assert (alarm.acknowledged, alarm.held) == (acknowledged, acknowledged - 2)
+        assert cluster.members[leader].node.standing().shrunk == 1
+
+    play(body)
+
+
+def test_a_node_tells_how_its_replicas_stand(play):
+    async def body(cluster):
+        await cluster.create(partitions=2)
+        groups = [cluster.group(index=index) for index in (0, 1)]
+        await cluster.until(lambda: all(map(cluster.leader, groups)), "leaders")
+        gone = cluster.leader(groups[0])
+        left = [number for number in (1, 2, 3) if number != gone]
+
+        def total(name):
+            return sum(getattr(cluster.members[n].node.standing(), name) for n in left)
+
+        assert total("under_replicated") == total("leaderless") == 0
+        cluster.kill(gone)
+        await cluster.until(lambda: total("leaderless") > 0, "the loss to be noticed", 5)
+        await cluster.until(lambda: total("leaderless") == 0, "other leaders", 10)
+        assert total("held") == 2 * (2 + 2)  # the catalogue and the groups are replicas too
+        assert total("led") == total("under_replicated") == 4
 
     play(body)
 

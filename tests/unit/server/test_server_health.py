@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from appliance.errors import ConfigurationError
 from appliance.limits import MAX_HEALTH_HEAD_BYTES
 from appliance.observe.metrics import Metrics
-from appliance.ports import DomainStanding
+from appliance.ports import DomainStanding, ReplicationStanding
 from appliance.server import health as health_module
 from appliance.server.health import HealthSocket
 
@@ -124,6 +124,27 @@ def test_a_socket_of_a_life_before_is_taken_over_and_a_file_is_not(path):
     assert path.read_text() == "kept"
 
 
+def figures_of(metrics):
+    text = metrics.text().decode()
+    samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
+    return {(s.name, *s.labels.values()): s.value for s in samples}
+
+
+def test_replicas_are_measured_while_there_are_any():
+    metrics, now = Metrics(), None
+    metrics.follow_replication(lambda: now)
+    assert figures_of(metrics) == {}
+    now = ReplicationStanding(held=9, led=4, under_replicated=2, leaderless=1, shrunk=3, damaged=5)
+    assert figures_of(metrics) == {
+        ("memorystreamer_replicas_held",): 9,
+        ("memorystreamer_replicas_led",): 4,
+        ("memorystreamer_replicas_under_replicated",): 2,
+        ("memorystreamer_replicas_leaderless",): 1,
+        ("memorystreamer_replicas_shrunk_total",): 3,
+        ("memorystreamer_replicas_damaged_total",): 5,
+    }
+
+
 def test_keys_are_measured_by_domain_and_their_refusals_by_cause():
     metrics, refusals = Metrics(), {"unavailable": 2}
     metrics.follow_keys(
@@ -131,12 +152,7 @@ def test_keys_are_measured_by_domain_and_their_refusals_by_cause():
     )
     refusals["no_spare"] = 1
 
-    def figures():
-        text = metrics.text().decode()
-        samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
-        return {(s.name, *s.labels.values()): s.value for s in samples}
-
-    assert figures() == {
+    assert figures_of(metrics) == {
         ("memorystreamer_keys_lease_seconds", "one"): 12.5,
         ("memorystreamer_keys_lease_seconds", "two"): 0.0,
         ("memorystreamer_keys_spare_data_keys", "one"): 3.0,
