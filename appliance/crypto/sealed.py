@@ -56,6 +56,7 @@ class Purpose(IntEnum):
     JOURNAL = 3
     MANIFEST = 4
     IDENTITY = 5
+    SNAPSHOT = 6
 
 
 class FrameKind(IntEnum):

@@ -33,6 +33,7 @@ from appliance.ports.storage import (
     SealedJournal,
     SegmentInfo,
     Slice,
+    Snapshot,
     WrapCount,
 )
 from appliance.ports.system import (
@@ -69,6 +70,7 @@ __all__ = [
     "SegmentInfo",
     "Signer",
     "Slice",
+    "Snapshot",
     "TelemetrySink",
     "TopicResolver",
     "WrapAt",

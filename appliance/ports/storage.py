@@ -52,6 +52,13 @@ class SegmentInfo(msgspec.Struct, frozen=True, gc=False):
     max_time_ms: TimestampMs
 
 
+class Snapshot(msgspec.Struct, frozen=True):
+    """What the entries of a group up to `index` amount to; what `state` means is its broker's."""
+
+    index: Index
+    state: bytes
+
+
 class PartitionLog(Protocol):
     """One Raft group's sealed log.
 
@@ -120,21 +127,38 @@ class PartitionLog(Protocol):
         """
         ...
 
-    async def reset(self, position: Position, offset: Offset) -> None:
-        """Begins anew after a snapshot at `position`, empty, durably when this returns.
+    async def reset(
+        self, position: Position, offset: Offset, snapshot: "Snapshot | None" = None
+    ) -> None:
+        """Begins anew behind `position`, empty, durably when this returns.
 
-        `offset` is the next offset there. Nothing is appended until this has returned. Raises
-        StorageError.
+        `offset` is the next offset there; `snapshot`, if it is given, takes the place of the log's,
+        in the same step. Nothing is appended until this has returned. Raises StorageError.
         """
         ...
 
-    async def raise_start(self, offset: Offset, *, applied: Index | None = None) -> None:
+    async def raise_start(
+        self,
+        offset: Offset,
+        *,
+        applied: Index | None = None,
+        snapshot: "Callable[[Index], Snapshot | None] | None" = None,
+    ) -> None:
         """Moves `start_offset` up to `offset`, never down, durably when this returns.
 
         Files that lie below it whole are removed, and `first_index` follows; reads below raise
         RequestError(OFFSET_OUT_OF_RANGE) from then on. Entries after `applied` stay, if it is
         given. With nothing left at or above `offset` the active file is ended first, so that it
-        goes too. Raises StorageError.
+        goes too. Where files go, `snapshot` is called on the event loop with the last index that
+        goes, and what it gives takes the place of the log's snapshot in the same step; if it gives
+        None no file goes. Raises StorageError.
+        """
+        ...
+
+    async def read_snapshot(self) -> "Snapshot | None":
+        """What stands for the entries that are gone, if they went behind a snapshot.
+
+        Raises DamageDetected.
         """
         ...
 

@@ -24,9 +24,10 @@ from appliance.storage.identity import (
     private_in,
 )
 from appliance.storage.journal import read_records
-from appliance.storage.manifest import FileEntry, Manifest, manifest_in
+from appliance.storage.manifest import FileEntry, Manifest, SnapshotEntry, manifest_in
 from appliance.storage.marks import Remembered
 from appliance.storage.segment import SegmentReader
+from appliance.storage.snapshot import read_snapshot
 from appliance.types import PartitionId
 
 JOURNALS = "journals"
@@ -145,6 +146,10 @@ class Examination:
         """A data file, opened to be read. Raises StorageError."""
         place, key = self._sealing(log, entry, Purpose.LOG)
         return self._opened(f"{log.partition}/{entry.file}", place, key)
+
+    def check_snapshot(self, log: ExaminedLog, named: SnapshotEntry) -> None:
+        """Raises DamageDetected if a log's snapshot is missing or does not open."""
+        read_snapshot(self.disk, self.identity.cluster, self._key, log.partition, named.file)
 
     def check_index(self, log: ExaminedLog, entry: FileEntry) -> None:
         """Raises DamageDetected if the index beside a closed file is there and does not open."""

@@ -9,6 +9,7 @@ All calls block; the log makes them from worker threads, one change at a time.
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from uuid import UUID
 
 import msgspec
@@ -17,13 +18,21 @@ from appliance.crypto.chain import GENESIS
 from appliance.crypto.sealed import FrameKind
 from appliance.errors import DamageDetected, StorageFull
 from appliance.invariant import invariant
-from appliance.ports import Entropy, SecretKey, SegmentInfo, WrappedKey
+from appliance.ports import Entropy, SecretKey, SegmentInfo, Snapshot, WrappedKey
 from appliance.storage.contents import ContentsCache, FileHome
 from appliance.storage.disk import Disk
 from appliance.storage.epochs import Epoch, EpochTable
 from appliance.storage.logfile import END_OF_INDEXES, LogFile
-from appliance.storage.manifest import ClosedEnd, EpochKey, FileEntry, Manifest, ManifestStore
+from appliance.storage.manifest import (
+    ClosedEnd,
+    EpochKey,
+    FileEntry,
+    Manifest,
+    ManifestStore,
+    SnapshotEntry,
+)
 from appliance.storage.marks import MarkRecord
+from appliance.storage.snapshot import SUFFIX as SNAPSHOT
 from appliance.types import ClusterId, Index, Offset, PartitionId, Position
 
 
@@ -53,6 +62,7 @@ class LogFiles:
         self._data_keys = dict(data_keys)
         self._next_key: tuple[EpochKey, SecretKey] | None = None
         self._new_keys: tuple[EpochKey, ...] = ()
+        self._new_snapshot: SnapshotEntry | None = None
         self._changing = threading.Lock()
         self._home = FileHome(
             disk, cluster, partition,
@@ -223,21 +233,40 @@ class LogFiles:
         """Remembers where a pass of compaction ended."""
         self._change(lambda manifest: msgspec.structs.replace(manifest, compacted=end))
 
-    def reset(self, index: Index, offset: Offset, epochs: tuple[Epoch, ...]) -> None:
-        """Begins anew with one empty file, which `index` and `offset` come first in."""
+    def reset(
+        self,
+        index: Index,
+        offset: Offset,
+        epochs: tuple[Epoch, ...],
+        snapshot: Snapshot | None = None,
+    ) -> None:
+        """Begins anew with one empty file, which `index` and `offset` come first in.
+
+        `snapshot` takes the place of the one before, at the same moment.
+        """
         fresh = self._made(index, offset, GENESIS)
-        self._name_files((fresh.entry,), epochs, start_offset=offset)
+        with self._snapshot_changing(snapshot):
+            self._name_files((fresh.entry,), epochs, start_offset=offset)
         self._take_over([fresh])
 
-    def raise_start(self, offset: Offset, applied: Index) -> None:
+    def first_kept(self, offset: Offset, applied: Index) -> LogFile:
+        """The oldest file that does not lie below `offset` whole, or holds what follows `applied`.
+
+        The last one is kept in any case.
+        """
+        kept = self._files[0]
+        for file in self._files:
+            if file.entry.first_offset <= offset and file.entry.first_index <= applied + 1:
+                kept = file
+        return kept
+
+    def raise_start(self, offset: Offset, applied: Index, snapshot: Snapshot | None = None) -> None:
         """Moves the log's start up to `offset`.
 
-        Files that lie below it whole, and hold nothing after `applied`, are removed.
+        Files that lie below it whole, and hold nothing after `applied`, are removed; `snapshot`
+        takes the place of the one before, at the same moment.
         """
-        at = 0
-        for n, file in enumerate(self._files):
-            if file.entry.first_offset <= offset and file.entry.first_index <= applied + 1:
-                at = n
+        at = self._files.index(self.first_kept(offset, applied))
         if offset <= self.start_offset and not at:
             return
         offset = max(offset, self.start_offset)
@@ -245,8 +274,41 @@ class LogFiles:
         epochs = EpochTable(self._manifest.epoch_table)
         epochs.forget_before(Index(kept[0].entry.first_index - 1))
         entries = tuple(file.entry for file in kept)
-        self._name_files(entries, epochs.runs, start_offset=offset)
+        with self._snapshot_changing(snapshot):
+            self._name_files(entries, epochs.runs, start_offset=offset)
         self._take_over(kept)
+
+    @property
+    def snapshot_index(self) -> Index | None:
+        """The last entry that the snapshot takes in; None where there is none."""
+        named = self._manifest.snapshot
+        return None if named is msgspec.UNSET else named.index
+
+    def read_snapshot(self) -> Snapshot | None:
+        """The snapshot that the manifest names. Raises DamageDetected."""
+        named = self._manifest.snapshot
+        if named is msgspec.UNSET:
+            return None
+        return Snapshot(named.index, self._store.snapshots.read(self._partition, named.file))
+
+    @contextmanager
+    def _snapshot_changing(self, snapshot: Snapshot | None) -> Iterator[None]:
+        """Has the manifest that is written meanwhile name another snapshot, if one is given."""
+        if snapshot is None:
+            yield
+            return
+        before = self._manifest.snapshot
+        file = self._store.snapshots.write(self._partition, snapshot.state)
+        self._new_snapshot = SnapshotEntry(file, snapshot.index)
+        try:
+            yield
+        except StorageFull:
+            self._store.snapshots.remove(self._partition, file)
+            raise
+        finally:
+            self._new_snapshot = None
+        if before is not msgspec.UNSET:
+            self._store.snapshots.remove(self._partition, before.file)
 
     def _made(self, first_index: Index, first_offset: Offset, first_tag: bytes) -> LogFile:
         """A new file, durably there, that no manifest names yet."""
@@ -269,12 +331,14 @@ class LogFiles:
 
         def changed(manifest: Manifest) -> Manifest:
             keys = (*manifest.keys, *self._new_keys)
+            snapshot = manifest.snapshot if self._new_snapshot is None else self._new_snapshot
             return msgspec.structs.replace(
                 manifest,
                 keys=tuple(key for key in keys if key.epoch in needed),
                 files=entries,
                 epoch_table=epochs,
                 start_offset=start,
+                snapshot=snapshot,
             )
 
         self._change(changed)
@@ -359,17 +423,23 @@ class LogFiles:
                 secret.wipe()
 
 
+_REMOVED = {"", "index", SNAPSHOT, f"{SNAPSHOT}.new"}
+"""Endings of files that are of no use once no manifest names them."""
+
+
 def _check_present(disk: Disk, partition: PartitionId, manifest: Manifest) -> None:
     """Raises DamageDetected if a file is missing; removes what a crash left unnamed."""
     present = set(disk.names(str(partition)))
     named = {str(entry.file) for entry in manifest.files}
+    if manifest.snapshot is not msgspec.UNSET:
+        named.add(f"{manifest.snapshot.file}.{SNAPSHOT}")
     missing = sorted(named - present)
     if missing:
         raise DamageDetected(f"partition {partition}: file {missing[0]} is not there")
     kept = named | {str(entry.file) for entry in manifest.set_aside}
     for name in sorted(present - named):
         file, _, suffix = name.partition(".")
-        if _is_uuid(file) and suffix in {"", "index"} and file not in kept:
+        if _is_uuid(file) and suffix in _REMOVED and file not in kept:
             disk.remove(f"{partition}/{name}")
 
 

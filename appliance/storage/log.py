@@ -25,7 +25,7 @@ from appliance.limits import (
     MAX_FLUSH_BYTES,
     MAX_SEGMENT_BYTES,
 )
-from appliance.ports import SegmentInfo, Slice
+from appliance.ports import SegmentInfo, Slice, Snapshot
 from appliance.storage import layout
 from appliance.storage.ahead import ReadAhead
 from appliance.storage.cache import CachedFrame, LogTail, TailCache
@@ -298,19 +298,27 @@ class SealedLog:
         (entry,) = await self.entries(index, index, 1)
         return entry.header.next_offset
 
-    async def reset(self, position: Position, offset: Offset) -> None:
+    async def reset(
+        self, position: Position, offset: Offset, snapshot: Snapshot | None = None
+    ) -> None:
         """See `ports.PartitionLog.reset`."""
         async with self._change(Index(0)):
             self._epochs = EpochTable((Epoch(position.term, position.index, offset),))
             first = Index(position.index + 1)
-            await self._write(self._files.reset, first, offset, self._epochs.runs)
+            await self._write(self._files.reset, first, offset, self._epochs.runs, snapshot)
             self._cache.forget(self._tail)
             self._ahead.forget(id(self))
             self._last = position
             self._end_offset = offset
             self._durable = self._written = position.index
 
-    async def raise_start(self, offset: Offset, *, applied: Index | None = None) -> None:
+    async def raise_start(
+        self,
+        offset: Offset,
+        *,
+        applied: Index | None = None,
+        snapshot: Callable[[Index], Snapshot | None] | None = None,
+    ) -> None:
         """See `ports.PartitionLog.raise_start`."""
         async with self._change(END_OF_INDEXES):
             invariant(offset <= self._end_offset, "a log does not start after its end")
@@ -322,11 +330,20 @@ class SealedLog:
                 if offset == end and begun < next_index <= may_go + 1:
                     runs = self._epochs.before(next_index)
                     await self._write(self._files.roll, next_index, end, runs)
-                await self._write(self._files.raise_start, offset, may_go)
+                first = self._files.first_kept(offset, may_go).entry.first_index
+                taken = None
+                if snapshot is not None and first > self.first_index:
+                    taken = snapshot(Index(first - 1))
+                    may_go = Index(0) if taken is None else may_go
+                await self._write(self._files.raise_start, offset, may_go, taken)
             except StorageFull:
                 self._failure = None  # nothing has changed; whoever wants it tries again
                 raise
             self._epochs.forget_before(Index(self.first_index - 1))
+
+    async def read_snapshot(self) -> Snapshot | None:
+        """See `ports.PartitionLog.read_snapshot`."""
+        return await trio.to_thread.run_sync(self._files.read_snapshot)
 
     @property
     def compacted(self) -> Offset:

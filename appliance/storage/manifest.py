@@ -18,6 +18,7 @@ from appliance.ports import Entropy, SecretKey, WrappedKey
 from appliance.storage.disk import Disk
 from appliance.storage.document import open_document, seal_document
 from appliance.storage.epochs import Epoch
+from appliance.storage.snapshot import SnapshotStore
 from appliance.types import ClusterId, Index, KeyDomainId, Offset, PartitionId, TimestampMs
 
 
@@ -56,6 +57,13 @@ class FileEntry(msgspec.Struct, frozen=True):
     closed: ClosedEnd | None = None
 
 
+class SnapshotEntry(msgspec.Struct, frozen=True, gc=False):
+    """The snapshot of what the log amounts to: its file, and the last entry that it takes in."""
+
+    file: UUID
+    index: Index
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """Everything that a log is; `sequence` grows with each replacement.
 
@@ -64,7 +72,8 @@ class Manifest(msgspec.Struct, frozen=True):
     the first file on. `start_offset` may lie within the first file. `journal` is the sequence that
     the node's journal had reached: one that is found with a smaller one was rolled back.
     `compacted` is where the last pass of compaction ended. `quarantined` are files that were found
-    damaged, and those after them: they stay where they are, and are not read.
+    damaged, and those after them: they stay where they are, and are not read. `snapshot` holds what
+    the entries before the first file amounted to, and perhaps some after it.
     """
 
     sequence: int
@@ -76,6 +85,7 @@ class Manifest(msgspec.Struct, frozen=True):
     journal: int = 0
     compacted: Offset = Offset(0)
     quarantined: tuple[FileEntry, ...] | msgspec.UnsetType = msgspec.UNSET
+    snapshot: SnapshotEntry | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def set_aside(self) -> tuple[FileEntry, ...]:
@@ -130,6 +140,8 @@ class ManifestStore:
         self._cluster = cluster
         self._key = key
         self._entropy = entropy
+        self.snapshots = SnapshotStore(disk, cluster=cluster, key=key, entropy=entropy)
+        """The snapshots that manifests name."""
 
     def read(self, partition: PartitionId) -> Manifest:
         """Blocks. Raises DamageDetected: it is missing, was changed, or the journal is older."""

@@ -12,6 +12,7 @@ here is named by anything but a UUID.
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from uuid import UUID
 
 import msgspec
@@ -357,12 +358,16 @@ class NodeDirectory:
                 survey = await trio.to_thread.run_sync(
                     damaged.survey, self._journal.mark(partition)
                 )
+                stands = await trio.to_thread.run_sync(
+                    damaged.has_snapshot, self._manifests.snapshots
+                )
                 whole = min(survey.whole, len(manifest.files) - distrusted)
-                if whole == len(manifest.files):
+                if stands and whole == len(manifest.files):
                     return False
                 known = max(survey.known_last, self.known_last(partition) or survey.known_last)
                 await self.save_known_last(partition, known)
-                shortened = await trio.to_thread.run_sync(damaged.cut, whole)
+                cut = partial(damaged.cut, whole) if stands else damaged.begun_anew
+                shortened = await trio.to_thread.run_sync(cut)
                 await trio.to_thread.run_sync(self._manifests.replace, partition, shortened)
             finally:
                 for secret in data_keys.values():

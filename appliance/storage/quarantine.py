@@ -3,7 +3,9 @@
 1. Every file is read from its beginning; the first that is not whole ends what can be relied on.
 2. What anything here shows to have been durable, later frames and the journal's mark included, is
    the log's last known position: its replica votes for nobody who holds less (DESIGN section 5).
-3. The manifest names the whole files, a fresh one behind them, and the rest as quarantined: kept,
+3. Where the snapshot cannot be read, what the log stands on is gone: none of it is whole then, and
+   it begins anew before its first entry.
+4. The manifest names the whole files, a fresh one behind them, and the rest as quarantined: kept,
    and never read again. Before it the log is as damaged as it was; after it, merely short.
 
 All calls block. The log is closed.
@@ -14,18 +16,20 @@ from uuid import UUID
 
 import msgspec
 
+from appliance.crypto.chain import GENESIS
 from appliance.crypto.sealed import PREAMBLE_BYTES, FrameKind, Preamble, read_preamble
 from appliance.errors import DamageDetected
 from appliance.ports import Entropy, SecretKey
 from appliance.storage import layout
 from appliance.storage.contents import Contents, ContentsCache, FileHome
 from appliance.storage.disk import Disk
-from appliance.storage.epochs import EpochTable
+from appliance.storage.epochs import NO_EPOCH, EpochTable
 from appliance.storage.logfile import LogFile
 from appliance.storage.manifest import FileEntry, Manifest
 from appliance.storage.marks import MarkRecord
 from appliance.storage.segment import SegmentReader
-from appliance.types import ClusterId, Index, PartitionId, Position, Term
+from appliance.storage.snapshot import SnapshotStore
+from appliance.types import ClusterId, Index, Offset, PartitionId, Position, Term
 
 NOTHING = Position(Term(0), Index(0))
 
@@ -100,6 +104,39 @@ class Quarantine:
             for later in reader.beyond(end):
                 last = max(last, _last_of(read_preamble(later), later[PREAMBLE_BYTES:]))
         return is_whole, last
+
+    def has_snapshot(self, snapshots: SnapshotStore) -> bool:
+        """Whether the log's snapshot can be read, if it has one."""
+        named = self._manifest.snapshot
+        if named is msgspec.UNSET:
+            return True
+        try:
+            snapshots.read(self._partition, named.file)
+        except DamageDetected:
+            return False
+        return True
+
+    def begun_anew(self) -> Manifest:
+        """The manifest of an empty log that begins before its first entry; see `cut`."""
+        manifest = self._manifest
+        fresh = FileEntry(
+            UUID(bytes=self._entropy.random_bytes(16)),
+            manifest.newest.epoch,
+            Index(1),
+            Offset(0),
+            GENESIS,
+        )
+        self._disk.create(f"{self._partition}/{fresh.file}").close()
+        return msgspec.structs.replace(
+            manifest,
+            sequence=manifest.sequence + 1,
+            files=(fresh,),
+            epoch_table=(NO_EPOCH,),
+            start_offset=Offset(0),
+            compacted=Offset(0),
+            quarantined=(*manifest.set_aside, *manifest.files),
+            snapshot=msgspec.UNSET,
+        )
 
     def cut(self, whole: int) -> Manifest:
         """The manifest of the first `whole` files with a fresh one behind them; the file is made.

@@ -3,8 +3,9 @@
 1. The identity and the keys open, by seal and by commitment.
 2. Every journal is whole, from its first frame to its end; the node journal gives the marks.
 3. Every manifest opens, and is not older than the journal knows, nor the journal than it.
-4. Every file that a manifest names is there, each frame of it verifies and follows the one before,
-   entries follow one another, and a closed file ends as the manifest says.
+4. The snapshot that a manifest names opens; every file that it names is there, each frame of it
+   verifies and follows the one before, entries follow one another, and a closed file ends as the
+   manifest says.
 5. What cannot be read at an end is damage if a mark or a later frame proves it durable; otherwise
    it is a tail: torn by a crash, or being written now.
 
@@ -29,6 +30,7 @@ from appliance.storage.journal import BEGINNING
 from appliance.storage.manifest import FileEntry
 from appliance.storage.marks import MarkRecord, Remembered
 from appliance.storage.segment import Frame, SegmentReader, Tail
+from appliance.storage.snapshot import snapshot_name
 from appliance.types import Index, Offset, PartitionId
 
 _LOOKS = 3
@@ -156,8 +158,19 @@ class Verification:
         follower = _Follower(log.manifest.files[0].first_index, log.manifest.files[0].first_offset)
         for entry in log.manifest.files:
             found += self._check_file(log, entry, follower, mark)
+        found += self._check_snapshot(log)
         found += self._check_names(log)
         return found
+
+    def _check_snapshot(self, log: ExaminedLog) -> Iterator[Finding]:
+        named = log.manifest.snapshot
+        if named is msgspec.UNSET:
+            return
+        self._files += 1
+        try:
+            self._examination.check_snapshot(log, named)
+        except StorageError as error:
+            yield Finding(Weight.DAMAGE, snapshot_name(log.partition, named.file), str(error))
 
     @staticmethod
     def _check_sequences(
@@ -223,13 +236,16 @@ class Verification:
             yield frame
 
     def _check_names(self, log: ExaminedLog) -> Iterator[Finding]:
-        named = {"manifest", *(str(entry.file) for entry in log.manifest.files)}
+        named = ("manifest", *(str(entry.file) for entry in log.manifest.files))
+        whole = {f"{name}{end}" for name in named for end in ("", ".index", ".new")}
+        if log.manifest.snapshot is not msgspec.UNSET:
+            whole.add(snapshot_name(log.partition, log.manifest.snapshot.file).rpartition("/")[2])
         quarantined = {str(entry.file) for entry in log.manifest.set_aside}
         for name in self._examination.disk.names(str(log.partition)):
             file, _, suffix = name.partition(".")
             if suffix == "torn":
                 cause = "what was cut from a torn end; never read again"
-            elif file in named and suffix in {"", "index", "new"}:
+            elif name in whole:
                 continue
             elif file in quarantined:
                 cause = "damaged, or behind what is: kept, and never read again"

@@ -105,9 +105,11 @@ class History:
             case "truncate":
                 await node.truncate(source.choice(self._not_committed()))
             case "reset":
-                await node.reset(self._term() + 1, log.last.index + 7, log.end_offset + 11)
+                state = source.randbytes(40)
+                await node.reset(self._term() + 1, log.last.index + 7, log.end_offset + 11, state)
             case "raise":
-                await node.raise_start(source.randint(log.start_offset, log.end_offset))
+                offset = source.randint(log.start_offset, log.end_offset)
+                await node.raise_start(offset, state=source.randbytes(60))
             case "rewrap":
                 await node.rewrap()
             case "rotate":

@@ -30,6 +30,8 @@ class View:
     offset_before: int = 0
     start_offset: int = 0
     entries: tuple[Fact, ...] = ()
+    snapshot: tuple[int, bytes] | None = None
+    """What is kept of the entries up to an index, where something is."""
 
     @property
     def last(self) -> Position:
@@ -50,12 +52,15 @@ class View:
     def explains(self, found: "View") -> bool:
         """Whether a log that must be this one may look like `found`.
 
-        Only entries that lie wholly below the start may be missing.
+        Only entries that lie wholly below the start may be missing, and where there is a snapshot
+        it takes them all in.
         """
+        if found.snapshot is not None and found.before.index > found.snapshot[0]:
+            return False
         gone = self.entries[: len(self.entries) - len(found.entries)]
         return (
-            (self.last, self.end_offset, self.start_offset)
-            == (found.last, found.end_offset, found.start_offset)
+            (self.last, self.end_offset, self.start_offset, self.snapshot)
+            == (found.last, found.end_offset, found.start_offset, found.snapshot)
             and self.entries[len(gone) :] == found.entries
             and all(entry.next_offset <= self.start_offset for entry in gone)
         )

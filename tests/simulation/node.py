@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from appliance.errors import KeyGone, StorageError
-from appliance.ports import HardState
+from appliance.ports import HardState, Snapshot
 from appliance.storage import log as log_module
 from appliance.storage.node import NodeDirectory
 from appliance.storage.rewriting import no_rest
@@ -144,7 +144,9 @@ class SimulatedNode:
         assert log.durable == log.last.index
         offset = facts[0].base_offset if facts else log.end_offset
         position = Position(log.term_at(before), before)
-        return View(position, offset, log.start_offset, tuple(facts))
+        kept = await log.read_snapshot()
+        snapshot = None if kept is None else (kept.index, kept.state)
+        return View(position, offset, log.start_offset, tuple(facts), snapshot)
 
     # --- what it is asked ----------------------------------------------------------------------
 
@@ -175,15 +177,34 @@ class SimulatedNode:
     async def truncate(self, last_kept: int) -> None:
         await self._change(self.ledger.base.up_to(last_kept), self.log.truncate(Index(last_kept)))
 
-    async def reset(self, term: int, index: int, offset: int) -> None:
+    async def reset(self, term: int, index: int, offset: int, state: bytes = b"") -> None:
         position = Position(Term(term), Index(index))
-        target = View(position, offset, offset)
-        await self._change(target, self.log.reset(position, Offset(offset)))
+        target = View(position, offset, offset, snapshot=self._snapshot(index, state))
+        snapshot = Snapshot(Index(index), state) if state else None
+        await self._change(target, self.log.reset(position, Offset(offset), snapshot))
 
-    async def raise_start(self, offset: int, applied: int | None = None) -> None:
-        target = replace(self.ledger.base, start_offset=max(offset, self.ledger.base.start_offset))
+    def _snapshot(self, index: int, state: bytes) -> tuple[int, bytes] | None:
+        return (index, state) if state else self.ledger.base.snapshot
+
+    async def raise_start(
+        self, offset: int, applied: int | None = None, state: bytes = b""
+    ) -> None:
+        base = self.ledger.base
+        target = replace(base, start_offset=max(offset, base.start_offset))
         may_go = None if applied is None else Index(applied)
-        await self._change(target, self.log.raise_start(Offset(offset), applied=may_go))
+        if not state:
+            await self._change(target, self.log.raise_start(Offset(offset), applied=may_go))
+            return
+
+        def snapshot(_base: Index) -> Snapshot:
+            index = self.log.durable if may_go is None else may_go
+            taken = replace(self.ledger.instead, snapshot=(index, state))
+            self.ledger = replace(self.ledger, instead=taken)
+            return Snapshot(index, state)
+
+        await self._change(
+            target, self.log.raise_start(Offset(offset), applied=may_go, snapshot=snapshot)
+        )
 
     async def compact(self, kept) -> None:
         """Leaves a gap in each entry's place in closed files, but where `kept(index)`."""
@@ -245,7 +266,7 @@ class SimulatedNode:
     async def _change(self, target: View, change) -> None:
         self.ledger = replace(self.ledger, instead=target)
         await change
-        self.ledger = replace(self.ledger, base=target, instead=None)
+        self.ledger = replace(self.ledger, base=self.ledger.instead or target, instead=None)
 
     async def vote(self, term: int) -> None:
         state = HardState(Term(term), NodeId(1))

@@ -75,6 +75,26 @@ async def raise_the_start(node):
     await node.raise_start(6)
 
 
+async def free_behind_a_snapshot(node):
+    for number in range(4):
+        await node.append(b"%d" % number + LARGE, term=1)
+    await node.raise_start(2, applied=2, state=b"of two")
+    await node.append(b"next", term=1)
+    await node.raise_start(4, state=b"of five" * 100)
+    await node.raise_start(4, state=b"not asked for")
+    await node.append(b"last", term=1)
+
+
+async def take_a_snapshot_of_another(node):
+    await node.append(b"one", term=1)
+    await node.reset(term=4, index=90, offset=1000, state=b"up to 90")
+    await node.append(b"two" + LARGE, b"three", term=5)
+    await node.mark()
+    await node.raise_start(1002, state=b"up to 92")
+    await node.reset(term=6, index=200, offset=2000, state=b"up to 200")
+    await node.append(b"four", term=6)
+
+
 async def rewrap_and_rotate(node):
     await node.append(b"one" + LARGE, term=1)
     await node.rotate()
@@ -153,6 +173,8 @@ STORIES = (
     truncate_across_files,
     begin_anew_after_a_snapshot,
     raise_the_start,
+    free_behind_a_snapshot,
+    take_a_snapshot_of_another,
     rewrap_and_rotate,
     rekey,
     retention,

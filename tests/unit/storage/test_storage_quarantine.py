@@ -4,6 +4,7 @@ import pytest
 import trio
 
 from appliance.errors import DamageDetected, ErrorCode, RequestError
+from appliance.ports import Snapshot
 from appliance.storage import log as log_module
 from appliance.types import Position
 
@@ -185,3 +186,28 @@ def test_entries_that_are_gone_come_again_where_they_were(home, monkeypatch):
         await log.close()
 
     run(home, monkeypatch, lambda paths: flip(paths[1]), body)
+
+
+def test_a_log_whose_snapshot_is_damaged_begins_anew_and_remembers_what_it_held(home, monkeypatch):
+    """What the entries that are left stand on is gone: only peers can say what it was."""
+
+    async def main():
+        node, log = await filled(home, monkeypatch)
+        await log.raise_start(4, applied=6, snapshot=lambda _: Snapshot(6, b"of six"))
+        await stopped(node, log)
+        (snapshot,) = (home.path / str(PARTITION)).glob("*.snapshot")
+        flip(snapshot, 100)
+        node = await home.open()
+        log = await node.open_log(PARTITION)
+        with pytest.raises(DamageDetected):
+            await log.read_snapshot()
+        await log.close()
+        assert await node.quarantine(PARTITION)
+        assert node.known_last(PARTITION) == LAST
+        log = await node.open_log(PARTITION)
+        assert (log.last.index, log.first_index, log.end_offset) == (0, 1, 0)
+        assert await log.read_snapshot() is None
+        await log.close()
+        await node.close()
+
+    trio.run(main)

@@ -41,6 +41,8 @@ class Written:
         await node.create()
         await node.append(b"one", b"two", term=1)
         await node.append(LARGE, LARGE, term=1)
+        await node.append(LARGE, term=1)
+        await node.raise_start(2, applied=2, state=b"what two entries amount to")
         await node.record(b"who did what")
         await node.stop()
         self.older = node.disk.files()
