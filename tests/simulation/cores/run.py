@@ -10,7 +10,7 @@ from cores.nemesis import Nemesis
 from cores.workload import Workload
 from cores.world import World
 
-STORM_MS = 3_000
+STORM_MS = 9_000
 CALM_MS = 8_000
 """At most; it ends as soon as the group has converged."""
 CHECK_MS = 250
