@@ -151,6 +151,7 @@ class Applying(Generic[R]):
 
     def restart(self, applied: Index, offset: Offset) -> None:
         """Begins anew behind a snapshot, which holds no more than where it ends."""
+        self.dismiss(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         self._machine.reset()
         self.applied = self._decided = applied
         self.high_watermark = offset

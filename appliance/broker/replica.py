@@ -30,7 +30,13 @@ from appliance.broker.supply import Supply
 from appliance.broker.tail import EntryTail
 from appliance.broker.withheld import Withheld
 from appliance.errors import DamageDetected, ErrorCode, RequestError, StorageError
-from appliance.limits import MAX_BATCH_BYTES, MAX_STAGED_BYTES, TAIL_BYTES
+from appliance.limits import (
+    MAX_BATCH_BYTES,
+    MAX_STAGED_BYTES,
+    RAFT_ELECTION_TICKS,
+    RAFT_TICK_MS,
+    TAIL_BYTES,
+)
 from appliance.ports import HardState, PartitionLog
 from appliance.raft.configuration import Configuration
 from appliance.raft.core import Core
@@ -53,6 +59,9 @@ R = TypeVar("R")
 
 STAGING_BYTES = MAX_STAGED_BYTES - MAX_BATCH_BYTES
 """Where backpressure begins: well before the log itself would refuse an entry."""
+
+HANDOVER_WAIT_S = RAFT_ELECTION_TICKS * RAFT_TICK_MS / 1000
+"""For whoever is to take over: as long as consensus waits for it."""
 
 _NOT_HERE = "this node does not lead"
 _BEGINNING = Offset(0)
@@ -119,6 +128,10 @@ class Replica(Generic[R]):
         self._drained = trio.Event()
         self._waiting_for_room = 0
         self._decided = trio.Event()
+        self.leaving = False
+        """Whether leadership is being handed over, and proposals wait for whoever takes over."""
+        self._left = False
+        """Whether it was handed over, to a leader that holds all that was proposed here."""
         self._failed = False
         self._short = recovered.known_last is not None
         self._closed = False
@@ -218,6 +231,9 @@ class Replica(Generic[R]):
             self._core.tick(ticks)
             self._pump()
             self.withheld.heard()
+            if self.leaving and not self._core.handing_over:
+                self.leaving = False  # the other did not take over: this one goes on
+                self._tell_deciders()
 
     def heard(self, leader: NodeId, term: Term) -> None:
         """The node of this group's leader lives and says that it leads this term."""
@@ -263,8 +279,15 @@ class Replica(Generic[R]):
     def hand_over(self, to: NodeId) -> None:
         """Begins to hand leadership to another voter; raises `raft.ready.Refused`."""
         self._core.transfer_leadership(to)
+        self.leaving = True
         self._host.stirred(self.partition)
         self._pump()
+
+    async def handed_over(self) -> None:
+        """Returns when whoever is to take over has, or is given up."""
+        with trio.move_on_after(HANDOVER_WAIT_S):
+            while self.leaving:
+                await self._decided.wait()
 
     # --- leading -------------------------------------------------------------------------------
 
@@ -425,13 +448,36 @@ class Replica(Generic[R]):
         if leadership.role is Role.LEADER:
             # Whatever came before the vote has been staged: a vote is saved after it.
             self._placing.end_offset = self._log.end_offset
-        elif self._applying.waiting_bytes:
-            self._applying.renounce(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-            self._wake_drained()
         else:
             self.readers.end()
+        if self._applying.waiting_bytes and not self._passes_on(leadership):
+            self._renounce()
+        self._left, self.leaving = self.leaving, False
         self._host.led(self.partition, leadership)
         self._tell_deciders()
+
+    def _passes_on(self, leadership: Leadership) -> bool:
+        """Whether what waits here is with the next leader, and will most likely be decided by it.
+
+        An entry is its term and index: who proposed it may say that it is written as soon as it is
+        applied here, whoever leads by then. So nothing that was under way fails for a handover.
+        """
+        if leadership.role is not Role.FOLLOWER:
+            return False
+        if self.leaving:
+            self._nursery.start_soon(self._renounce_late, leadership.term)
+            return True
+        return self._left and leadership.leader not in {None, self._node}
+
+    async def _renounce_late(self, term: Term) -> None:
+        """Ends the wait for what the next leader has not decided within a time-out."""
+        await trio.sleep(HANDOVER_WAIT_S)
+        if self._applying.waiting_bytes and self.term >= term and not self.serving:
+            self._renounce()
+
+    def _renounce(self) -> None:
+        self._applying.renounce(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        self._wake_drained()
 
     async def _hold_back(self, node: NodeId, size: int) -> None:
         """Waits where a member is yet to come: its log must not crowd out clients."""

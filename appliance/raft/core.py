@@ -265,6 +265,12 @@ class Core:
         self._tell(f"is to hand over to {to}")
         transfer.start(s, s.leading, to)
 
+    @property
+    def handing_over(self) -> bool:
+        """Whether leadership is being transferred, and proposals are refused meanwhile."""
+        leading = self._state.leading
+        return leading is not None and leading.transfer is not None
+
     def resign(self) -> None:
         """Leaves leadership for good: this node cannot keep its promises (its log failed)."""
         self._tell("resigns")

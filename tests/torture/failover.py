@@ -145,12 +145,11 @@ class Load(threading.Thread):
             raise AssertionError("what was sent is not acknowledged")
 
 
-class Failovers:
-    """The suite: a run is one kill of the node that leads most of what can be led."""
+class UnderLoad:
+    """Three nodes and a producer that writes to every partition as long as runs are played."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self.gaps_s: list[float] = []
         self._read_back = 0
 
     @contextlib.contextmanager
@@ -171,25 +170,6 @@ class Failovers:
             finally:
                 self._nodes.close()
 
-    def run(self, number: int) -> int:
-        """Kills a leader, waits until all is as before, and judges the gap."""
-        time.sleep(SETTLE_S)
-        led = self._led()
-        victim = sorted(led, key=lambda node: (-len(led[node]), node))[number % len(led)]
-        restarts = self._nodes.restarts(victim)
-        killed_s = time.monotonic()
-        self._nodes.kill(victim)
-        wait_for(
-            lambda: all(self._moved(partition, killed_s) for partition in led[victim]),
-            "writes to resume",
-        )
-        gap_s = max(self._load.gap_s(partition, killed_s) for partition in led[victim])
-        wait_for(lambda: self._nodes.restarts(victim) > restarts, "the node to be back")
-        self.gaps_s.append(gap_s)
-        if gap_s > MAX_GAP_S:
-            raise AssertionError(f"no acknowledgement for {gap_s:.2f} s after the kill")
-        return 1
-
     def _led(self) -> dict[int, list[int]]:
         """The partitions that each node leads; waits until each has a leader."""
 
@@ -201,11 +181,6 @@ class Failovers:
             return None if -1 in led or len(described) < PARTITIONS else led
 
         return wait_for(found, "leaders")
-
-    def _moved(self, partition: int, since_s: float) -> bool:
-        """Whether a partition has been written to for a while after its silence."""
-        told_s = self._load.told_s[partition]
-        return time.monotonic() - since_s > 2 * SETTLE_S and told_s[-1] > time.monotonic() - 0.2
 
     def _check(self, settings: dict[str, str]) -> None:
         """Every record that was sent is there, once, where it was acknowledged."""
@@ -234,17 +209,53 @@ class Failovers:
             raise AssertionError(f"{self._load.count} records were sent, {len(found)} are there")
         self._read_back = len(found)
 
+
+class Failovers(UnderLoad):
+    """The suite: a run is one kill of the node that leads most of what can be led."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.gaps_s: list[float] = []
+
+    def run(self, number: int) -> int:
+        """Kills a leader, waits until all is as before, and judges the gap."""
+        time.sleep(SETTLE_S)
+        led = self._led()
+        victim = sorted(led, key=lambda node: (-len(led[node]), node))[number % len(led)]
+        restarts = self._nodes.restarts(victim)
+        killed_s = time.monotonic()
+        self._nodes.kill(victim)
+        wait_for(
+            lambda: all(self._moved(partition, killed_s) for partition in led[victim]),
+            "writes to resume",
+        )
+        gap_s = max(self._load.gap_s(partition, killed_s) for partition in led[victim])
+        wait_for(lambda: self._nodes.restarts(victim) > restarts, "the node to be back")
+        self.gaps_s.append(gap_s)
+        if gap_s > MAX_GAP_S:
+            raise AssertionError(f"no acknowledgement for {gap_s:.2f} s after the kill")
+        return 1
+
+    def _moved(self, partition: int, since_s: float) -> bool:
+        """Whether a partition has been written to for a while after its silence."""
+        told_s = self._load.told_s[partition]
+        return time.monotonic() - since_s > 2 * SETTLE_S and told_s[-1] > time.monotonic() - 0.2
+
     def summary(self) -> str:
         """The gaps, and what the client was told."""
-        settings = ", ".join(f"{name}={value}" for name, value in SETTINGS.items())
         gaps = sorted(self.gaps_s)
         if not gaps:
             return "no kill"
         return (
             f"{len(gaps)} leaders killed; writes resumed after p50 {statistics.median(gaps):.2f} s,"
             f" max {gaps[-1]:.2f} s; {self._read_back} records read back, each once;"
-            f" librdkafka {libversion()[0]} with {settings}"
+            f" librdkafka {libversion()[0]} with {printed(SETTINGS)}"
         )
+
+
+def printed(settings: dict[str, str]) -> str:
+    """What a client was told beyond its defaults, for the line of a result."""
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
 
 
 def three_free_ports() -> int:

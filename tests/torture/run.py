@@ -30,6 +30,7 @@ from tests.simulation.history import History
 from tests.simulation.node import small_segments
 from tests.simulation.recorder import SealRecorder
 from tests.torture.failover import Failovers
+from tests.torture.handover import Handovers
 from tests.torture.kills import Killed
 
 MAX_FAILURES = 5
@@ -74,7 +75,7 @@ class Suite:
     name: str
     proves: str
     count: int
-    make: Callable[[int], "Histories | Killed | Failovers"]
+    make: Callable[[int], "Histories | Killed | Failovers | Handovers"]
 
 
 SUITES = (
@@ -101,6 +102,12 @@ SUITES = (
         "writes resume within 1.5 s of a leader's kill -9, and every record is there once",
         50,
         Failovers,
+    ),
+    Suite(
+        "handover",
+        "a planned transfer and a drain stall producers under 200 ms; every record is there once",
+        10,
+        Handovers,
     ),
 )
 

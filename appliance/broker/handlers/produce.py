@@ -116,6 +116,10 @@ class ProduceHandler:
         """Opens the partition and waits for room, or says why the batch cannot be taken."""
         try:
             partition = await self._topics.partition(topic.name, part.index, topic.topic_id)
+            if partition.replica.leaving:
+                # A client that is refused now asks this node again; told of its successor, that.
+                await partition.replica.handed_over()
+                partition = await self._topics.partition(topic.name, part.index, topic.topic_id)
         except RequestError as error:
             return error
         if part.batch is None:
@@ -191,7 +195,7 @@ def _target_at_once(live: LiveTopic | None, part: ProducePartition) -> _Target |
     if partition is None or _needs_keys(live):
         return None
     replica = partition.replica
-    if not replica.serving or not replica.has_room(len(part.batch)):
+    if not replica.serving or replica.leaving or not replica.has_room(len(part.batch)):
         return None
     return live.settings, partition
 
