@@ -150,6 +150,26 @@ class Topics:
                     return partition
         return await self.partition(name, index, topic_id)
 
+    async def size_here(self, live: LiveTopic, index: PartitionIndex) -> int | None:
+        """What a partition's files on this node amount to, whoever leads it; None if it has none.
+
+        One that is to lie here and was never used has none yet: 0, and none are made for it.
+        Raises RequestError, as `partition`, for one that cannot be opened.
+        """
+        if not 0 <= index < len(live.partitions):
+            return None
+        group, partition = live.topic.partitions[index], live.partitions[index]
+        if partition is None:
+            if (
+                self._foundation.node
+                not in self._catalogue.state.membership.assignment(group).everyone
+            ):
+                return None
+            if group not in self._foundation.held:
+                return 0
+            partition = await self._open(live, index)
+        return partition.size_bytes
+
     async def _led(self, group: PartitionId, partition: Partition) -> None:
         """Waits a moment for this node to lead, if nobody else does; raises RequestError."""
         replica = partition.replica

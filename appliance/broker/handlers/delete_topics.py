@@ -1,5 +1,7 @@
 """DeleteTopics: recorded first, then gone for everyone, then removed from storage."""
 
+from collections import Counter
+
 from msgspec.structs import replace
 
 from appliance.authz.actions import ResourceKind
@@ -37,14 +39,20 @@ class DeleteTopicsHandler:
     async def handle(
         self, caller: Caller, authorized: Authorized[DeleteTopics]
     ) -> DeleteTopicsResult:
-        """One answer a topic; one whose id is not known is answered like one that is refused."""
+        """One answer a topic; one whose id is not known is answered like one that is refused.
+
+        A topic given twice, by its name or by its id, is refused each time, as Kafka does.
+        """
         quota = self._quotas.mutations(caller, strict=authorized.request.knows_throttling)
         results = {}
         ids = self._ids(authorized.request.names)
-        for name in dict.fromkeys(authorized.request.names):
+        for name, times in Counter(authorized.request.names).items():
+            if times > 1:
+                twice = "the topic is named twice"
+                results[name] = DeletedTopic(name, ErrorCode.INVALID_REQUEST, twice)
+                continue
             try:
-                await self._delete(caller, authorized, name, quota)
-                results[name] = DeletedTopic(name)
+                results[name] = await self._delete(caller, authorized, name, quota)
             except RequestError as error:
                 results[name] = DeletedTopic(name, error.code, str(error))
         codes = authorized.refused_codes(ResourceKind.TOPIC)
@@ -74,7 +82,7 @@ class DeleteTopicsHandler:
         authorized: Authorized[DeleteTopics],
         name: TopicName,
         quota: Mutations,
-    ) -> None:
+    ) -> DeletedTopic:
         live = self._topics.find(name)
         if live is None:
             raise RequestError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic")
@@ -82,3 +90,4 @@ class DeleteTopicsHandler:
         await self._auditor.changing(caller, authorized, (name,))
         topic = await self._topics.delete(name)
         await self._coordinator.forget_topics([topic.topic])
+        return DeletedTopic(name, topic_id=topic.topic)

@@ -1,15 +1,18 @@
-"""DescribeLogDirs: how much each partition holds on this node.
+"""DescribeLogDirs: how much each partition holds on this node, led here or elsewhere.
 
 Rules: of a directory nothing is told but that it is one: a path is of no use to a client and of
-some to an intruder.
+some to an intruder. Nothing is waited for but logs that are closed: they are opened side by side.
 """
 
 from collections.abc import Iterator
+
+import trio
 
 from appliance.authz.gate import Authorized
 from appliance.broker.caller import Caller
 from appliance.broker.topics import LiveTopic, Topics
 from appliance.errors import ErrorCode, RequestError
+from appliance.limits import MAX_OPENED_AT_ONCE
 from appliance.types import PartitionIndex, TopicName
 from appliance.wire.requests import (
     DescribeLogDirs,
@@ -20,10 +23,11 @@ from appliance.wire.requests import (
 )
 
 _DIRECTORY = "data"
+_Place = tuple[LiveTopic, PartitionIndex]
 
 
 class DescribeLogDirsHandler:
-    """Tells sizes of committed batches, and how far the log reaches beyond them."""
+    """Tells the sizes of files."""
 
     request = DescribeLogDirs
 
@@ -38,14 +42,25 @@ class DescribeLogDirsHandler:
         self, _: Caller, authorized: Authorized[DescribeLogDirs]
     ) -> DescribeLogDirsResult:
         """The one directory; what is not there is left out, as Kafka does."""
-        topics = []
-        for name, indexes in self._asked(authorized.request):
-            live = self._topics.find(name)
-            if live is None:
-                continue
-            parts = [await self._size(live, index) for index in indexes or _all(live)]
-            topics.append(SizedTopic(name, tuple(part for part in parts if part is not None)))
-        return DescribeLogDirsResult((LogDir(_DIRECTORY, tuple(topics)),))
+        asked = [
+            (live, indexes or _all(live))
+            for name, indexes in self._asked(authorized.request)
+            if (live := self._topics.find(name)) is not None
+        ]
+        sizes = await self._sizes([(live, index) for live, indexes in asked for index in indexes])
+        found = iter(sizes)
+        topics = tuple(
+            SizedTopic(
+                live.topic.name,
+                tuple(
+                    PartitionSize(index, size)
+                    for index, size in zip(indexes, found, strict=False)
+                    if size is not None
+                ),
+            )
+            for live, indexes in asked
+        )
+        return DescribeLogDirsResult((LogDir(_DIRECTORY, topics),))
 
     def _asked(
         self, request: DescribeLogDirs
@@ -58,12 +73,23 @@ class DescribeLogDirsHandler:
             if topic.partitions:
                 yield topic.name, topic.partitions
 
-    async def _size(self, live: LiveTopic, index: PartitionIndex) -> PartitionSize | None:
-        try:
-            partition = await self._topics.partition(live.topic.name, index, live.topic.topic)
-        except RequestError:
-            return None
-        return PartitionSize(index, partition.size_bytes)
+    async def _sizes(self, places: list[_Place]) -> list[int | None]:
+        """Each place's size, several at once; None of what is not here, or cannot be opened."""
+        sizes: list[int | None] = [None] * len(places)
+        numbered = enumerate(places)
+
+        async def work() -> None:
+            for number, (live, index) in numbered:
+                try:
+                    sizes[number] = await self._topics.size_here(live, index)
+                except RequestError:
+                    continue
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(MAX_OPENED_AT_ONCE, len(places))):
+                nursery.start_soon(work)
+        return sizes
 
 
 def _all(live: LiveTopic) -> tuple[PartitionIndex, ...]:

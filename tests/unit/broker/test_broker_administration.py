@@ -269,6 +269,36 @@ def test_nodes_producers_sizes_and_quorum_are_told(world, run):
     run(main)
 
 
+def test_a_size_is_told_of_each_log_here_and_none_is_made_for_it(world, run):
+    async def main():
+        disk = world.Disk()
+        async with world.running(disk) as broker:
+            await broker.create(partitions=1)
+            asked = CreatePartitions((MorePartitions("orders", 40),), 1000)
+            await broker.ask("admin", asked)
+            await broker.produce(world.batch(b"a"))
+            held = broker.storage.partitions()
+            (directory,) = (await broker.ask("admin", DescribeLogDirs(None))).directories
+            first, *rest = directory.topics[0].partitions
+            assert [part.index for part in rest] == list(range(1, 40))
+            assert first.size_bytes > 0
+            assert {part.size_bytes for part in rest} == {0}
+            assert broker.storage.partitions() == held
+        async with world.running(disk) as broker:
+            # Closed logs are opened, to be told as they were before.
+            (again,) = (await broker.ask("admin", DescribeLogDirs(None))).directories
+            assert again.topics[0].partitions[0].size_bytes == first.size_bytes
+            some = DescribeLogDirs(
+                (NamedPartitions("orders", (3, 99)), NamedPartitions("no", (0,)))
+            )
+            (named,) = (await broker.ask("admin", some)).directories
+            assert [(t.name, [p.index for p in t.partitions]) for t in named.topics] == [
+                ("orders", [3])
+            ]
+
+    run(main)
+
+
 def test_what_has_settings_is_listed_by_kind(world, run):
     async def main():
         async with world.running() as broker:

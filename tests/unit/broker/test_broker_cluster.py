@@ -14,6 +14,7 @@ from appliance.wire.requests import (
     DeleteRecords,
     DeleteRecordsPartition,
     DeleteRecordsTopic,
+    DescribeLogDirs,
     DescribeNodes,
     DescribeQuorum,
     DescribeUserScramCredentials,
@@ -73,6 +74,21 @@ def test_metadata_is_the_same_on_every_node_and_names_real_leaders(play):
             assert [broker.node_id for broker in reply.brokers] == [1, 2, 3]
         assert told[0] == told[1] == told[2]
         assert {leader for _, leader, _ in told[0]} == {1, 2, 3}
+
+    play(body)
+
+
+def test_every_node_tells_the_sizes_of_what_it_holds_whoever_leads_it(play):
+    async def body(cluster):
+        await cluster.create()
+        await cluster.produce_surely(b"a")
+        await cluster.until(
+            lambda: [cluster.held(n) for n in (1, 2, 3)] == [1, 1, 1], "the batch everywhere"
+        )
+        for number in (1, 2, 3):
+            told = await cluster.ask(number, DescribeLogDirs(None), "kafka")
+            (part,) = told.directories[0].topics[0].partitions
+            assert part.size_bytes > 0
 
     play(body)
 

@@ -270,11 +270,18 @@ def test_metadata_deletion_and_commits_take_ids(world, run):
             commit = (CommitTopic("", (CommitPartition(0, 7),), topic_id),)
             stored = await broker.ask("reader", OffsetCommit("readers", -1, "", commit))
             assert stored.topics[0].partitions == ((0, ErrorCode.NONE),)
+            for names in (("orders", "orders"), ("orders",)):  # by name and again, by name and id
+                ids = (topic_id,) * (2 - len(names))
+                twice = await broker.ask("admin", DeleteTopics(names, 1000, ids))
+                assert [t.error for t in twice.topics] == [ErrorCode.INVALID_REQUEST] * 2
             gone = await broker.ask("admin", DeleteTopics((), 1000, (topic_id, UNKNOWN)))
             assert [(t.name, t.topic_id, t.error) for t in gone.topics] == [
                 ("orders", topic_id, ErrorCode.NONE),
                 (None, UNKNOWN, ErrorCode.UNKNOWN_TOPIC_ID),
             ]
+            topic_id = (await broker.create()).topic_id
+            (gone,) = (await broker.ask("admin", DeleteTopics(("orders",), 1000))).topics
+            assert (gone.topic_id, gone.error) == (topic_id, ErrorCode.NONE)
 
     run(main)
 
