@@ -15,6 +15,7 @@ import pytest
 
 from appliance.errors import KeyGone, StorageError
 from appliance.ports import HardState, Snapshot
+from appliance.storage import flushing, staging
 from appliance.storage import log as log_module
 from appliance.storage.node import NodeDirectory
 from appliance.storage.rewriting import no_rest
@@ -339,6 +340,19 @@ class Photographer:
 
     def take(self) -> None:
         self.photographs.append((self._node.disk.image(), self._node.ledger))
+
+
+@contextlib.contextmanager
+def small_flushes():
+    """While this lasts, a few entries are a large flush, and more is sealed ahead of its sync."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flushing, "INLINE_SEAL_BYTES", 64)
+        patch.setattr(flushing, "SEAL_AHEAD_BYTES", 1)
+        for module in (flushing, log_module):
+            patch.setattr(module, "MAX_FLUSH_BYTES", 900)
+        for module in (flushing, staging):
+            patch.setattr(module, "MAX_FRAME_PAYLOAD_BYTES", 400)
+        yield
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import argparse
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from rich.progress import (
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.simulation import threads
 from tests.simulation.history import History
-from tests.simulation.node import small_segments
+from tests.simulation.node import small_flushes, small_segments
 from tests.simulation.recorder import SealRecorder
 from tests.torture.failover import Failovers
 from tests.torture.handover import Handovers
@@ -54,7 +54,8 @@ class Histories:
     def run(self, number: int) -> int:
         faults = self._faults or number % 2 == 0
         history = History((self._name, self._seed, number), faults=faults)
-        trio.run(history.run)
+        with small_flushes() if number % 3 == 0 else nullcontext():
+            trio.run(history.run)
         self._injected += history.injected
         self._acknowledged += history.acknowledged
         if self._recorder.repeated:
