@@ -19,6 +19,10 @@ HEALTH_PATIENCE_S = 5.0
 """Of the socket for the node's health: at a time, a request's head, and from accept to the end."""
 MAX_HANDSHAKES_AT_ONCE = 1024
 MAX_HANDSHAKES_PER_ADDRESS = 64
+STRANGERS_SHARE = 0.25
+"""Of the event loop's time, for peers that are not known yet: about 200 handshakes a second."""
+MAX_STRANGERS_LINES_PER_S = 10
+"""About peers that were not let in, in the log of one listener; others are counted."""
 MAX_CONNECTIONS = 4096
 MAX_CONNECTIONS_PER_ADDRESS = 1024
 MAX_LOGIN_S = 10

@@ -75,7 +75,7 @@ async def login_listener(
     config: NodeConfig,
     dispatcher: Dispatcher,
     control: Control,
-    broker: BrokerNode,
+    serving: Serving,
     nursery: trio.Nursery,
 ) -> Listener[kafka.Call] | None:
     """The listener for logins, if the configuration has one; its issuer's keys are kept fresh."""
@@ -83,7 +83,7 @@ async def login_listener(
     if settings is None:
         return None
     clock, entropy = SystemClock(), SystemEntropy()
-    passwords = KeptPasswords(broker.policies, entropy.random_bytes(DECOY_SECRET_BYTES))
+    passwords = KeptPasswords(serving.broker.policies, entropy.random_bytes(DECOY_SECRET_BYTES))
     logins = await open_logins(settings, passwords, clock, entropy)
     nursery.start_soon(logins.refresh)
     return Listener(
@@ -92,7 +92,7 @@ async def login_listener(
         dispatcher,
         ByLogin(logins.begin),
         contexts=control.contexts[1],
-        budgets=Budgets(),
+        budgets=serving.budgets,
     )
 
 

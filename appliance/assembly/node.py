@@ -225,7 +225,7 @@ async def _open_and_serve(
                 await _meet_peers(config, serving, nursery, control)
                 await broker.join()
                 dispatcher = broker.dispatcher(gate, audit)
-                login = await login_listener(config, dispatcher, control, broker, nursery)
+                login = await login_listener(config, dispatcher, control, serving, nursery)
                 listeners = client_listeners(config, dispatcher, serving, control, login)
                 await serve(config, listeners, keys, control, announce)
             finally:

@@ -1,5 +1,7 @@
 """Memory budgets: bytes are admitted before they are held, and who finds no room waits its turn.
 
+Beside them stands the time that strangers get, which listeners share in the same way.
+
 Rules (DESIGN section 8): full means waiting, never dropping; first come, first served, so that a
 large request is not starved by small ones; what peers need is never lent to clients.
 """
@@ -14,7 +16,9 @@ from appliance.limits import (
     CLIENT_REPLY_BUDGET_BYTES,
     CLIENT_REQUEST_BUDGET_BYTES,
     PEER_BUDGET_BYTES,
+    STRANGERS_SHARE,
 )
+from appliance.server.strangers import StrangersTime
 
 
 class MemoryBudget:
@@ -87,22 +91,28 @@ class Share(Protocol):
         """For what is to be sent."""
         ...
 
+    @property
+    def strangers(self) -> StrangersTime:
+        """For peers that are not known yet."""
+        ...
+
 
 class PeerShare:
     """The peers' budget, for both: nodes answer each other with little."""
 
-    __slots__ = ("replies", "requests")
+    __slots__ = ("replies", "requests", "strangers")
 
     def __init__(self, peers: MemoryBudget) -> None:
         """Everything from what is reserved for peers."""
         self.requests = peers
         self.replies = peers
+        self.strangers = StrangersTime()
 
 
 class Budgets:
-    """The three budgets of a node; by itself the share of clients."""
+    """The three budgets of a node, and its time for strangers; by itself the share of clients."""
 
-    __slots__ = ("client_replies", "client_requests", "peers")
+    __slots__ = ("client_replies", "client_requests", "peers", "strangers")
 
     def __init__(
         self,
@@ -110,11 +120,13 @@ class Budgets:
         client_requests: int = CLIENT_REQUEST_BUDGET_BYTES,
         client_replies: int = CLIENT_REPLY_BUDGET_BYTES,
         peers: int = PEER_BUDGET_BYTES,
+        strangers_share: float = STRANGERS_SHARE,
     ) -> None:
-        """Capacities in bytes."""
+        """Capacities in bytes, and what part of the event loop's time strangers get."""
         self.client_requests = MemoryBudget(client_requests)
         self.client_replies = MemoryBudget(client_replies)
         self.peers = MemoryBudget(peers)
+        self.strangers = StrangersTime(strangers_share)
 
     @property
     def requests(self) -> MemoryBudget:

@@ -2,7 +2,9 @@
 
 Rules:
 - `bind` comes first and fails clearly; nothing is accepted before `serve`.
-- Limits are applied before TLS costs anything, and running out of descriptors is survived.
+- Limits are applied before TLS costs anything, TLS begins with a peer's first byte, and running out
+  of descriptors is survived.
+- What peers cost before they are known is paid in turns (`appliance.server.strangers`).
 - A peer is let in by its verified certificate, or on a listener for logins by a login inside TLS,
   and by nothing else; who is not is recorded, and nothing is read.
 - Time limits of all connections are kept by one sweep, which sleeps while there are none.
@@ -30,6 +32,7 @@ from appliance.server.budget import Share
 from appliance.server.connection import Connection, ConnectionLimits
 from appliance.server.dialect import C, Dialect, Dispatch
 from appliance.server.login_gate import NOBODY, ByLogin
+from appliance.server.strangers import StrangersLines
 from appliance.server.tls import ServerContexts, TLSStream
 from appliance.types import Principal
 
@@ -64,7 +67,7 @@ class Listener(Generic[C]):
             authenticate: a verified certificate (DER) to a principal, raises AuthenticationFailed;
                 or the login that each connection has to go through instead.
             contexts: TLS for new connections; may be reloaded at any time.
-            budgets: the node's memory.
+            budgets: the node's memory, and its time for peers that are not known yet.
             connection_limits: what one connection may cost.
             admission_limits: how many there may be.
         """
@@ -74,6 +77,8 @@ class Listener(Generic[C]):
         self._authenticate = authenticate
         self._contexts = contexts
         self._budgets = budgets
+        self._strangers = budgets.strangers
+        self._lines = StrangersLines()
         self._connection_limits = connection_limits or ConnectionLimits()
         self._admission = Admission(admission_limits or AdmissionLimits())
         self._meter = dispatch.meter
@@ -149,15 +154,16 @@ class Listener(Generic[C]):
                     _log.error("cannot accept connections", listener=self.name, why=error.strerror)
                     await trio.sleep(ACCEPT_PAUSE_S)
                 continue
-            address = str(peer[0])
-            origin = origin_of(address)
-            if self._comes_too_early(accepted, address, origin):
-                continue
-            if not self._admission.enter(origin):
-                accepted.close()
-                self._someone.set()
-                continue
-            nursery.start_soon(self._host, trio.SocketStream(accepted), address, origin)
+            async with self._strangers:
+                address = str(peer[0])
+                origin = origin_of(address)
+                if self._comes_too_early(accepted, address, origin):
+                    continue
+                if self._admission.enter(origin):
+                    nursery.start_soon(self._host, accepted, address, origin)
+                else:
+                    accepted.close()
+                    self._someone.set()
 
     def _comes_too_early(self, accepted: trio.socket.SocketType, address: str, origin: str) -> bool:
         """Whether the address connects faster than it may; then the connection is refused.
@@ -186,38 +192,52 @@ class Listener(Generic[C]):
             else:
                 waiting.append((until, refused))
 
-    async def _host(self, transport: trio.SocketStream, address: str, origin: str) -> None:
-        stream = TLSStream(transport, self._contexts.current)
+    async def _host(self, accepted: trio.socket.SocketType, address: str, origin: str) -> None:
+        stream: TLSStream | None = None
+        principal: Principal | None = None
         try:
             try:
-                principal = await self._verify(stream, address)
+                with trio.fail_after(MAX_HANDSHAKE_S):
+                    await trio.lowlevel.wait_readable(accepted)
+                    async with self._strangers:
+                        stream = TLSStream(trio.SocketStream(accepted), self._contexts.current)
+                    await stream.do_handshake(self._strangers)
+                principal = await self._judge(stream)
+            except AuthenticationFailed as error:
+                await self._turn_away(address, str(error))
+            except (trio.BrokenResourceError, trio.TooSlowError) as error:
+                self._note_no_handshake(address, str(error) or "it took too long")
+                return
             finally:
                 self._admission.handshake_over(origin)
+            if stream is None:
+                return
             if principal is not None and not self._stopped.is_set():
                 await self._converse(stream, Caller(principal, self.name, address))
             else:
                 await stream.aclose()
         finally:
-            stream.abandon()
+            if stream is not None:
+                stream.abandon()
+            accepted.close()
             self._admission.leave(origin)
 
-    async def _verify(self, stream: TLSStream, address: str) -> Principal | None:
-        """Who the peer is; None, and a record of it, when that could not be established."""
-        try:
-            with trio.fail_after(MAX_HANDSHAKE_S):
-                await stream.do_handshake()
-            if isinstance(self._authenticate, ByLogin):
-                return NOBODY
+    async def _judge(self, stream: TLSStream) -> Principal:
+        """Who the peer is, by its certificate; nobody where it has yet to log in."""
+        if isinstance(self._authenticate, ByLogin):
+            return NOBODY
+        async with self._strangers:
             return self._authenticate(stream.peer_certificate_der)
-        except AuthenticationFailed as error:
-            await self._turn_away(address, str(error))
-        except (trio.BrokenResourceError, trio.TooSlowError) as error:
-            why = str(error) or "it took too long"
+
+    def _note_no_handshake(self, address: str, why: str) -> None:
+        self._someone.set()
+        if self._lines.may_write():
             _log.info("no handshake", listener=self.name, address=address, why=why)
-        return None
 
     async def _turn_away(self, address: str, reason: str) -> None:
-        _log.warning("peer refused", listener=self.name, address=address, why=reason)
+        self._someone.set()
+        if self._lines.may_write():
+            _log.warning("peer refused", listener=self.name, address=address, why=reason)
         try:
             await self._dispatch.login_failed(self.name, address, reason)
         except ApplianceError as error:
@@ -260,6 +280,8 @@ class Listener(Generic[C]):
                     "connections over the limits", listener=self.name, count=self._admission.refused
                 )
                 self._admission.refused = 0
+            if left_out := self._lines.renew():
+                _log.warning("peers not let in without a line", listener=self.name, count=left_out)
             if not self._connections and not self._throttled:
                 self._someone = trio.Event()
 

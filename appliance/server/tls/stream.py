@@ -9,6 +9,7 @@ Rules:
 import contextlib
 import socket
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import trio
@@ -35,6 +36,9 @@ _CERTIFICATE_ALERTS: Final = ("certificate", "unknown ca", "access denied")
 
 _TAKE_BYTES: Final = 64 * KIB
 """Of one `take`: a frame that is a view into it keeps all of it."""
+
+_ALWAYS: Final = contextlib.nullcontext()
+"""Turns of who need not wait for any."""
 
 _scratch: Final = trio.lowlevel.RunVar[bytearray]("tls_scratch")
 
@@ -74,8 +78,10 @@ class TLSStream(trio.abc.Stream):
 
     # --- the handshake ---------------------------------------------------------------------
 
-    async def do_handshake(self) -> None:
+    async def do_handshake(self, turns: AbstractAsyncContextManager[object] = _ALWAYS) -> None:
         """Brings TLS up; the peer is verified when this returns. The caller sets a time limit.
+
+        Each step is taken in one of the `turns`.
 
         Raises:
             AuthenticationFailed: the peer is not trusted, not the host that was dialled, or does
@@ -83,9 +89,12 @@ class TLSStream(trio.abc.Stream):
             trio.BrokenResourceError: the connection is lost, or does not speak TLS 1.3.
         """
         received = 0
+        if self._host is None:  # A server speaks second.
+            received = await self._fill(min(MAX_HANDSHAKE_BYTES, _READ_BYTES))
         while True:
             try:
-                self._connection.do_handshake()
+                async with turns:
+                    self._connection.do_handshake()
                 break
             except SSL.WantReadError:
                 await self.flush()

@@ -14,7 +14,15 @@ import trio.testing
 from appliance.authn.mtls import CertificatePrincipals
 from appliance.broker.caller import Caller
 from appliance.errors import AuthenticationFailed, ConfigurationError, ErrorCode, StorageError
-from appliance.limits import MAX_FRAME_READ_S, MAX_HANDSHAKE_S, MAX_IDLE_S, MAX_THROTTLED_SOCKETS
+from appliance.limits import (
+    CONNECTION_SWEEP_S,
+    MAX_FRAME_READ_S,
+    MAX_HANDSHAKE_S,
+    MAX_IDLE_S,
+    MAX_STRANGERS_LINES_PER_S,
+    MAX_THROTTLED_SOCKETS,
+)
+from appliance.server import listener as listener_module
 from appliance.server.admission import AdmissionLimits, origin_of
 from appliance.server.budget import Budgets
 from appliance.server.dialects import NativeDialect
@@ -97,7 +105,7 @@ def place(authority) -> Callable[..., None]:
             broker,
             CertificatePrincipals("memorystreamer.local", allow_nodes=False).principal,
             contexts=ServerContexts(files),
-            budgets=Budgets(),
+            budgets=Budgets(strangers_share=1),
             admission_limits=limits,
         )
         port = await listener.bind("127.0.0.1", 0)
@@ -253,6 +261,57 @@ def test_handshakes_of_one_address_are_bounded_apart_from_connections(place, aut
     place(body, limits=AdmissionLimits(max_handshakes_per_address=2))
 
 
+def test_who_says_nothing_costs_no_tls(place, authority, monkeypatch) -> None:
+    begun: list[TLSStream] = []
+
+    def counted(*arguments) -> TLSStream:
+        begun.append(TLSStream(*arguments))
+        return begun[-1]
+
+    monkeypatch.setattr(listener_module, "TLSStream", counted)
+    clock = trio.testing.MockClock()
+
+    async def body(here: Place) -> None:
+        silent = [await trio.open_tcp_stream("127.0.0.1", here.port) for _ in range(20)]
+        await settle(lambda: here.listener._admission._total_handshakes == 20)
+        await trio.testing.wait_all_tasks_blocked()
+        assert begun == []
+        clock.jump(MAX_HANDSHAKE_S + 1)
+        for stream in silent:
+            assert await stream.receive_some(1) == b""
+            await stream.aclose()
+        await settle(lambda: here.listener._admission._total_connections == 0)
+        assert begun == []
+        served = await connect("127.0.0.1", here.port, client_context(authority.issue("alice")))
+        await ask(served)
+        served.abandon()
+        assert len(begun) == 1
+
+    place(body, clock=clock)
+
+
+def test_a_flood_of_strangers_writes_few_lines(place, capsys) -> None:
+    clock = trio.testing.MockClock()
+
+    async def body(here: Place) -> None:
+        for _ in range(60):
+            stream = await trio.open_tcp_stream("127.0.0.1", here.port)
+            await stream.send_all(b"GET / HTTP/1.1\r\n\r\n")
+            with contextlib.suppress(trio.BrokenResourceError):
+                while await stream.receive_some(100):
+                    pass
+            await stream.aclose()
+        await settle(lambda: here.listener._admission._total_connections == 0)
+        assert here.listener._lines.left_out == 60 - MAX_STRANGERS_LINES_PER_S
+        clock.jump(CONNECTION_SWEEP_S + 1)
+        await settle(lambda: here.listener._lines.left_out == 0)
+
+    place(body, clock=clock)
+    written = capsys.readouterr().out
+    assert written.count("no handshake") == MAX_STRANGERS_LINES_PER_S
+    assert "peers not let in without a line" in written
+
+
 def test_who_connects_too_fast_is_closed_when_the_wait_is_over(authority) -> None:
     clock = trio.testing.MockClock()
 
@@ -281,7 +340,7 @@ def test_who_connects_too_fast_is_closed_when_the_wait_is_over(authority) -> Non
             broker,
             CertificatePrincipals("memorystreamer.local", allow_nodes=False).principal,
             contexts=ServerContexts(authority.server()),
-            budgets=Budgets(),
+            budgets=Budgets(strangers_share=1),
         )
         port = await listener.bind("127.0.0.1", 0)
         async with trio.open_nursery() as nursery:
@@ -320,7 +379,7 @@ def test_stop_closes_the_port_and_ends_connections_on_purpose(authority) -> None
             Broker(),
             CertificatePrincipals("memorystreamer.local", allow_nodes=False).principal,
             contexts=ServerContexts(authority.server()),
-            budgets=Budgets(),
+            budgets=Budgets(strangers_share=1),
         )
         port = await listener.bind("127.0.0.1", 0)
         async with trio.open_nursery() as nursery:
@@ -397,7 +456,7 @@ def test_an_address_that_cannot_be_had_is_one_clear_error(authority, host: str) 
             Broker(),
             CertificatePrincipals("memorystreamer.local", allow_nodes=False).principal,
             contexts=ServerContexts(authority.server()),
-            budgets=Budgets(),
+            budgets=Budgets(strangers_share=1),
         )
         with pytest.raises(ConfigurationError, match=rf"listeners\.kafka: bind {host}:{port}"):
             await listener.bind(host, port)
