@@ -49,6 +49,8 @@ OPERATIONS: Final = {
 """Kafka's `AclOperation` codes; 1 is 'any' and 2 'all', which are no operations themselves."""
 _ACTIONS: Final = {number: action for action, number in OPERATIONS.items()}
 _PERMISSIONS: Final = {Effect.ALLOW: AclPermission.ALLOW, Effect.DENY: AclPermission.DENY}
+_KINDS_OF_KAFKA: Final = range(AclResource.ANY, 8)
+"""What a filter may be about: delegation tokens (6) and users (7) too, of which no rule is."""
 _EFFECTS: Final[dict[int, Effect]] = {p.value: effect for effect, p in _PERMISSIONS.items()}
 _BY_NUMBER: Final[dict[int, ResourceKind]] = {r.value: kind for r, kind in _KINDS.items()}
 _ONLY_NAME: Final = {ResourceKind.CLUSTER: CLUSTER.name, ResourceKind.POLICY: POLICY.name}
@@ -147,9 +149,14 @@ def adding(text: str, lines: Sequence[str]) -> str:
 
 
 def removing(text: str, filters: Sequence[AclFilter]) -> tuple[str, list[tuple[Acl, ...]]]:
-    """The policy without the rules that filters mean, and what each of them removed."""
+    """The policy without the rules that filters mean, and what each of them removed.
+
+    Raises RequestError(INVALID_REQUEST) for a filter of no known kind: who removes must be sure.
+    """
     for each in filters:
         _check_filter(each)
+        if each.kind not in _KINDS_OF_KAFKA:
+            raise _invalid("there is no such kind of resource")
     removed: list[list[Acl]] = [[] for _ in filters]
     rows: list[str | None] = list(text.split("\n"))
     for line in parse(text).lines:

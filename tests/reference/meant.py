@@ -200,6 +200,12 @@ GATE: Final = (
           "absent", "there"),
     Meant("what stands after a request is refused: it is not what the client thinks it is", "*",
           "*: a byte long", "", "answered", "closed"),
+    Meant("the request before was a byte long and refused here, so its member is still there and"
+          " takes its place back (KIP-345)", "JoinGroup", "LeaveGroup v*: an unknown tag",
+          "leader|members[*]", "a member|there", "its member|absent"),
+    Meant("a topic to delete is named by its name or by its id: by both or by neither is no"
+          " request, and refused whole", "DeleteTopics",
+          "*: topics.0.name null|*: topics.0.topic_id of nobody", "", "answered", "closed"),
     Meant("what was asked for twice is answered twice, place by place",
           "Produce|Fetch|ListOffsets|DeleteTopics|CreateTopics|CreatePartitions|DeleteRecords"
           "|DeleteGroups|AlterClientQuotas|OffsetForLeaderEpoch|DescribeProducers", "* twice",
@@ -281,6 +287,8 @@ CLUSTER: Final = (
     Meant("rules are there whose creation was refused here, as this table says", "DeleteAcls",
           "*filters.0.name null", "results[*].acls[fresh-*]|results[*].acls[bad name!]"
           "|results[*].acls[xxxxxxxx*]", "there", "absent"),
+    Meant("rules are there whose deletion, a byte long, was refused here", "DeleteAcls",
+          "*filters.0.name null", "results[*].acls[fresh-*]", "absent", "there"),
     Meant("the appliance has rules from its first start", "DescribeAcls", "*: name null",
           "resources[*]", "absent", "there"),
     Meant("a rule is of names that can be and of addresses; Kafka keeps what can never fit",
@@ -289,6 +297,8 @@ CLUSTER: Final = (
           "", "no answer", "answered"),
     Meant("who is named by two values of one kind is nobody", "AlterClientQuotas",
           "*.entity twice", "entries[*].error", "0", "42"),
+    Meant("a name of a user or client is bounded, and a rate is a number", "AlterClientQuotas",
+          "*.entity.0.name long|*.value nan", "entries[*].error", "0", "42"),
     Meant("an operation of none is refused by name, where Kafka trips", "IncrementalAlterConfigs",
           "*.operation *", "resources[*].error", "-1", "42"),
     Meant("a user has a name and a password has its salt, each within bounds",

@@ -4,6 +4,7 @@ Rules: what is told is what was set; the quotas that hold where nothing was set 
 Faults of a filter and of a change get the codes that Kafka's controller gives.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
@@ -76,10 +77,12 @@ class AlterClientQuotasHandler:
     async def handle(
         self, caller: Caller, authorized: Authorized[AlterClientQuotas]
     ) -> AlterClientQuotasResult:
-        """One answer an entity."""
+        """One answer an entity; one that is named twice is refused each time, as Kafka does."""
         results = []
+        times = Counter(_entity(each) for each in authorized.request.entries)
         for each in authorized.request.entries:
             try:
+                _check_once(each, times[_entity(each)])
                 await self._alter(caller, authorized, each)
                 results.append(AlteredQuotas(each.entity))
             except RequestError as error:
@@ -89,7 +92,7 @@ class AlterClientQuotasHandler:
     async def _alter(
         self, caller: Caller, authorized: Authorized[AlterClientQuotas], entry: QuotasToChange
     ) -> None:
-        entity: Entity = tuple(sorted(((part.kind, part.name) for part in entry.entity), key=_kind))
+        entity = _entity(entry)
         changes = tuple(
             (each.key, None if each.remove else each.value) for each in entry.changes
         )  # fmt: skip
@@ -101,6 +104,18 @@ class AlterClientQuotasHandler:
         said = " ".join(f"{key}={'-' if value is None else value}" for key, value in changes)
         await self._auditor.changing(caller, authorized, (_told(entity),), said)
         await self._catalogue.set_quotas(SetQuotas(entity, changes))
+
+
+def _entity(entry: QuotasToChange) -> Entity:
+    return tuple(sorted(((part.kind, part.name) for part in entry.entity), key=_kind))
+
+
+def _check_once(entry: QuotasToChange, times: int) -> None:
+    """Raises RequestError where two changes would be settled by their order."""
+    if times > 1:
+        raise RequestError(ErrorCode.INVALID_REQUEST, "the entity is named twice")
+    if len({each.key for each in entry.changes}) < len(entry.changes):
+        raise RequestError(ErrorCode.INVALID_REQUEST, "a quota is named twice")
 
 
 def _filter(components: tuple[QuotaComponent, ...]) -> dict[str, QuotaComponent]:

@@ -159,3 +159,12 @@ def test_a_filter_that_means_nothing_is_refused(wrong):
     fields = {name: getattr(EVERYTHING, name) for name in EVERYTHING.__struct_fields__}
     with pytest.raises(RequestError):
         matching(AclFilter(**fields | wrong), POLICY)
+
+
+@pytest.mark.parametrize("kind", [-1, 0, 8, 99])
+def test_what_is_to_be_removed_is_of_a_kind_that_there_is(kind):
+    with pytest.raises(RequestError, match="no such kind"):
+        removing(POLICY, [AclFilter(kind, None, 1, None, None, 1, 1)])
+    for none in (6, 7):  # Kafka's, of which there are no rules
+        left, (removed,) = removing(POLICY, [AclFilter(none, None, 1, None, None, 1, 1)])
+        assert (left, removed) == (POLICY, ())

@@ -179,6 +179,25 @@ def alter(entity, *changes, validate_only=False):
     )
 
 
+def test_quotas_that_are_named_twice_are_refused_not_settled_by_their_order(world, run):
+    async def main():
+        async with world.running() as broker:
+            rate, other = (PRODUCER_BYTE_RATE, 5e3, False), (CONSUMER_BYTE_RATE, 5e3, False)
+            once = alter([("user", "alice")], rate).entries[0]
+            turned = alter([("client-id", "app"), ("user", "bob")], other).entries[0]
+            again = alter([("user", "bob"), ("client-id", "app")], rate).entries[0]
+            keys = alter([("user", "carol")], rate, rate).entries[0]
+            asked = AlterClientQuotas((turned, once, again, keys), False)
+            answer = await broker.ask("admin", asked)
+            refused = ErrorCode.INVALID_REQUEST
+            assert [each.error for each in answer.entries] == [
+                refused, ErrorCode.NONE, refused, refused
+            ]  # fmt: skip
+            assert list(broker.node.policies.state.quotas.held) == [(("user", "alice"),)]
+
+    run(main)
+
+
 ENTITIES = [
     [("user", "alice")],
     [("user", None)],
