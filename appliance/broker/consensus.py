@@ -320,6 +320,7 @@ class Consensus:
         if neighbour is None or not neighbour.alive:
             return
         neighbour.alive = False
+        self._peers.on_silent(node)
         self._orphan(node)
         for group, replica in tuple(self._groups.items()):
             if replica.role is Role.LEADER and node in replica.configuration.members:

@@ -57,6 +57,8 @@ class Peers:
         """Told when the control connection to a node is up."""
         self.on_down: Callable[[NodeId], None] = lambda _: None
         """Told when it broke: as good as silence, and sooner (DESIGN section 7)."""
+        self.on_silent: Callable[[NodeId], None] = lambda _: None
+        """Told when a node is taken for dead although its connections may stand."""
         self._outboxes: dict[NodeId, tuple[Outbox, Outbox]] = {}
         self._addresses: dict[NodeId, Address] = {}
         self._greeted: dict[NodeId, Address] = {}

@@ -50,20 +50,31 @@ class PeerConnections:
         self._entropy = entropy
         self._links: dict[tuple[NodeId, Channel], PeerLink] = {}
         self._scopes: dict[NodeId, trio.CancelScope] = {}
+        self._calls: dict[NodeId, set[trio.CancelScope]] = {}
         peers.caller = self
+        peers.on_silent = self._give_up
 
     async def call(self, node: NodeId, request: AnyPeerRequest, expected: type[R]) -> R:
         """See `Caller.call`; requests never wait behind heartbeats, nor the other way round."""
         link = self._links.get((node, Channel.BULK))
         if link is None:
             raise RequestError(ErrorCode.NETWORK_EXCEPTION, f"node {node} is not connected")
-        try:
-            with trio.fail_after(MAX_PEER_CALL_S):
+        calls = self._calls.setdefault(node, set())
+        with trio.move_on_after(MAX_PEER_CALL_S) as scope:
+            calls.add(scope)
+            try:
                 return await link.call(request, expected)
-        except trio.TooSlowError:
-            raise RequestError(
-                ErrorCode.REQUEST_TIMED_OUT, f"node {node} does not answer"
-            ) from None
+            finally:
+                calls.discard(scope)
+        raise RequestError(ErrorCode.REQUEST_TIMED_OUT, f"node {node} does not answer")
+
+    def _give_up(self, node: NodeId) -> None:
+        """Nobody waits for the answers of a node that is taken for dead: another may lead by then.
+
+        A process that was stopped keeps its connections, so nothing else ends the wait.
+        """
+        for scope in tuple(self._calls.get(node, ())):
+            scope.cancel()
 
     async def run(self) -> None:
         """Keeps a pair of connections to every node that is known, until cancelled."""
