@@ -96,8 +96,9 @@ class ThreeNodes:
 class Load(threading.Thread):
     """Writes numbered records to each partition in turn; notes when each was acknowledged."""
 
-    def __init__(self, settings: dict[str, str]) -> None:
+    def __init__(self, settings: dict[str, str], topic: str = TOPIC) -> None:
         super().__init__(daemon=True)
+        self._topic = topic
         self._producer = Producer(settings)
         self.acknowledged: dict[bytes, tuple[int, int]] = {}
         self.told_s: list[list[float]] = [[] for _ in range(PARTITIONS)]
@@ -115,7 +116,7 @@ class Load(threading.Thread):
                 partition = self.count % PARTITIONS
                 try:
                     self._producer.produce(
-                        TOPIC, value, partition=partition, on_delivery=self._told
+                        self._topic, value, partition=partition, on_delivery=self._told
                     )
                 except BufferError:
                     break
@@ -148,6 +149,10 @@ class Load(threading.Thread):
 class UnderLoad:
     """Three nodes and a producer that writes to every partition as long as runs are played."""
 
+    settings = SETTINGS
+    topics: tuple[str, ...] = (TOPIC,)
+    """What is made; the producer writes to the first."""
+
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._read_back = 0
@@ -159,9 +164,10 @@ class UnderLoad:
             try:
                 settings = self._nodes.client("admin")
                 self._admin = AdminClient(settings)
-                made = self._admin.create_topics([NewTopic(TOPIC, PARTITIONS, NODES)])
-                made[TOPIC].result(30)
-                self._load = Load(settings | SETTINGS)
+                new = [NewTopic(topic, PARTITIONS, NODES) for topic in self.topics]
+                for made in self._admin.create_topics(new).values():
+                    made.result(30)
+                self._load = Load(settings | self.settings)
                 self._load.start()
                 wait_for(lambda: all(self._load.told_s), "acknowledgements")
                 yield

@@ -32,6 +32,7 @@ from tests.simulation.recorder import SealRecorder
 from tests.torture.failover import Failovers
 from tests.torture.handover import Handovers
 from tests.torture.kills import Killed
+from tests.torture.paused import Paused
 
 MAX_FAILURES = 5
 
@@ -76,7 +77,7 @@ class Suite:
     name: str
     proves: str
     count: int
-    make: Callable[[int], "Histories | Killed | Failovers | Handovers"]
+    make: Callable[[int], "Histories | Killed | Failovers | Handovers | Paused"]
 
 
 SUITES = (
@@ -109,6 +110,12 @@ SUITES = (
         "a planned transfer and a drain stall producers under 200 ms; every record is there once",
         10,
         Handovers,
+    ),
+    Suite(
+        "paused",
+        "with one node stopped a fresh connection writes everywhere within 5 s, and clients go on",
+        6,
+        Paused,
     ),
 )
 
