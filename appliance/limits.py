@@ -190,6 +190,8 @@ MIN_FETCH_SESSION_IDLE_S = 120
 MAX_FETCH_BYTES = 64 * MIB
 MAX_FETCH_WAIT_MS = 60_000
 MAX_DECOMPRESSED_BYTES = 64 * MIB
+MAX_BATCHES_OPENED_AT_ONCE = 2
+"""Decompressed and taken apart, for what a client has sent or asked, on the whole node."""
 MAX_BATCH_RECORDS = 1 << 20
 
 # Sealed files.
@@ -339,6 +341,10 @@ invariant(MAX_BATCH_BYTES < MAX_STAGED_BYTES, "an empty log takes the largest ba
 invariant(MAX_POLICY_BYTES < MAX_STRUCTURE_BYTES < MAX_FRAME_BYTES, "a policy fits a native frame")
 invariant(
     MAX_PARTITIONS + MAX_TOPICS < MAX_MESSAGE_ELEMENTS, "one request can name every partition"
+)
+invariant(
+    DECODED_BYTES_PER_FRAME_BYTE * MAX_BATCH_BYTES <= MAX_DECOMPRESSED_BYTES,
+    "what the largest batch may become is within the bound of all",
 )
 invariant(MAX_BATCH_BYTES < MAX_FRAME_BYTES, "the largest batch fits a request")
 invariant(

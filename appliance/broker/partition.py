@@ -12,6 +12,7 @@ from typing import Final
 import trio
 
 from appliance.broker.cleaning import clean
+from appliance.broker.opening import with_records_of
 from appliance.broker.partition_commands import SetLogStart, decode, encode
 from appliance.broker.producers import Producer, ProducerTable
 from appliance.broker.replica import Replica
@@ -26,11 +27,10 @@ from appliance.errors import (
     Shredded,
     StorageError,
 )
-from appliance.limits import MAX_DECOMPRESSED_BYTES
 from appliance.ports import Slice
 from appliance.raft.ready import Role
 from appliance.types import Entry, EntryHeader, EntryKind, Index, Offset, Term, TimestampMs
-from appliance.wire.kafka.records import BatchHeader, Record, decode_batch, read_header, read_stamp
+from appliance.wire.kafka.records import BatchHeader, Record, read_header, read_stamp
 
 Done = Callable[[ErrorCode, int], None]
 """Told what became of a batch: NONE and its base offset, or an error and -1."""
@@ -438,12 +438,11 @@ async def _first_at(
 
     Decoded off the loop (DESIGN section 4).
     """
-    records = await trio.to_thread.run_sync(_decode, batch)
-    for record in records:
-        if record.timestamp_ms >= timestamp_ms and record.offset >= start:
-            return record.timestamp_ms, Offset(record.offset)
-    return -1, Offset(-1)
 
+    def look(records: list[Record]) -> tuple[int, Offset]:
+        for record in records:
+            if record.timestamp_ms >= timestamp_ms and record.offset >= start:
+                return record.timestamp_ms, Offset(record.offset)
+        return -1, Offset(-1)
 
-def _decode(batch: memoryview) -> list[Record]:
-    return decode_batch(batch, max_decompressed_bytes=MAX_DECOMPRESSED_BYTES)
+    return await with_records_of(batch, look, stored=True)

@@ -9,12 +9,11 @@ close the connection, as Kafka's do.
 from collections.abc import Sequence
 from contextlib import suppress
 
-import trio
-
 from appliance.authz.gate import Authorized
 from appliance.broker.caller import Caller
 from appliance.broker.catalogue import Catalogue
 from appliance.broker.handlers.produce_reply import Redirect, Reply, Slot, SoleReply, refused
+from appliance.broker.opening import with_records_of
 from appliance.broker.partition import Partition
 from appliance.broker.pending import Pending
 from appliance.broker.placement import Placement
@@ -23,9 +22,8 @@ from appliance.broker.topic_settings import TopicSettings
 from appliance.broker.topics import LiveTopic, Topics
 from appliance.broker.withheld import Wanted
 from appliance.errors import ErrorCode, ProtocolViolation, RequestError
-from appliance.limits import MAX_DECOMPRESSED_BYTES
 from appliance.ports import Clock
-from appliance.wire.kafka.records import check_produced, decode_batch, read_header
+from appliance.wire.kafka.records import Record, check_produced, read_header
 from appliance.wire.requests import Produce, ProducePartition, ProduceResult, ProduceTopic
 
 _ACKS = frozenset({-1, 0, 1})
@@ -126,7 +124,7 @@ class ProduceHandler:
             return RequestError(ErrorCode.INVALID_RECORD, "there is no batch")
         if _needs_keys(self._topics.find(topic.name, topic.topic_id)):
             try:
-                await trio.to_thread.run_sync(_check_keys, part.batch)
+                await with_records_of(part.batch, _check_keys, stored=False)
             except RequestError as error:
                 return error
         await partition.replica.room(len(part.batch))
@@ -205,9 +203,8 @@ def _needs_keys(live: LiveTopic | None) -> bool:
     return live is not None and live.settings.compacts
 
 
-def _check_keys(batch: memoryview) -> None:
+def _check_keys(records: list[Record]) -> None:
     """Raises RequestError(INVALID_RECORD) if a record has no key; runs off the loop."""
-    records = decode_batch(batch, max_decompressed_bytes=MAX_DECOMPRESSED_BYTES)
     if any(record.key is None for record in records):
         raise RequestError(
             ErrorCode.INVALID_RECORD, "a compacted topic takes no record without a key"

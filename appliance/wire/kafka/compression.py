@@ -95,6 +95,7 @@ def _decompress_growing(
         except cramjam.DecompressionError:
             if size >= max_bytes:
                 raise
+        del output  # Before a larger one is made.
         size = min(max_bytes, size * _GROWTH)
 
 
