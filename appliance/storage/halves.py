@@ -21,7 +21,7 @@ _Middle = tuple[Offset, int]
 
 def read_piece(files: LogFiles, start: Offset, end: Offset, max_bytes: int) -> Collected:
     """Batches from `start` on, below `end`, at least one. Blocks. Raises DamageDetected."""
-    middle = _middle(files, start, max_bytes)
+    middle = _middle(files, start, end, max_bytes)
     if middle is None or middle[0] >= end or middle[1] >= max_bytes:
         whole = Collected(start, end, max_bytes)
         read_batches(files, whole, start)
@@ -40,14 +40,14 @@ def read_piece(files: LogFiles, start: Offset, end: Offset, max_bytes: int) -> C
     return first
 
 
-def _middle(files: LogFiles, start: Offset, max_bytes: int) -> _Middle | None:
+def _middle(files: LogFiles, start: Offset, end: Offset, max_bytes: int) -> _Middle | None:
     """Where the second half of a large read begins, if both are of one file."""
     if max_bytes < READ_IN_HALVES_BYTES:
         return None
     file = next(files.from_offset(start))
     index = file.contents().index
     begin = index.before_offset(start).position
-    wanted = min(max_bytes, file.end - begin)
+    wanted = min(max_bytes, index.place_of(end, file.end) - begin)
     if wanted < READ_IN_HALVES_BYTES:
         return None
     found = index.offset_from(begin + wanted // 2)

@@ -82,6 +82,12 @@ class SparseIndex:
             return None
         return Offset(self._at(count, _OFFSET)), self._at(count, _POSITION)
 
+    def place_of(self, offset: Offset, file_end: int) -> int:
+        """The first place that begins with `offset` or later; the end of the file if none does."""
+        wanted: int = offset
+        count = bisect_left(range(len(self)), wanted, key=lambda at: self._at(at, _OFFSET))
+        return file_end if count == len(self) else self._at(count, _POSITION)
+
     def encoded(self) -> bytes:
         """Every point, for the index file."""
         return bytes(self._points)

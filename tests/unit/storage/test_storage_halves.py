@@ -83,6 +83,19 @@ def test_both_halves_together_are_a_beginning_of_what_one_thread_reads(home, in_
     trio.run(main)
 
 
+def test_a_read_that_ends_early_in_its_file_is_divided_where_its_own_middle_is(home, in_two):
+    async def main():
+        node, log = await filled(home, random.Random(9))
+        end = Offset(log.end_offset // 4)
+        found = read_piece(log._files, Offset(0), end, 100_000_000).slice()
+        assert in_two == [end]
+        assert found == by_one(log._files, Offset(0), end, 100_000_000)
+        await log.close()
+        await node.close()
+
+    trio.run(main)
+
+
 def test_damage_in_the_second_half_alone_is_named(home, in_two, monkeypatch):
     async def main():
         node, log = await filled(home, random.Random(8))
