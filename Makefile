@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test install lint unit system simulate mutants bench test-clients test-reference fuzz torture lock clean help
+.PHONY: run test install lint unit system simulate mutants bench bench-cluster test-clients test-reference fuzz torture lock clean help
 
 help:            ## what each target does
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -52,6 +52,9 @@ test-reference: install  ## the same requests to a real Apache Kafka and to an a
 
 bench: install   ## this machine's limits, the appliance, and their ratios
 	$(BIN)/python bench/run.py $(ARGS)
+
+bench-cluster: install  ## three nodes at rest and under load, against one node (minutes)
+	$(BIN)/python bench/cluster.py $(ARGS)
 
 fuzz: install    ## every parser's harness for a while (ARGS='--seconds 60')
 	$(BIN)/python fuzz/run.py $(ARGS)

@@ -20,11 +20,11 @@ _STOP_S = 20
 
 
 class Node:
-    """A quickstart's directory and the process of its one node."""
+    """A quickstart's directory and the process of one of its nodes."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, number: int = 1) -> None:
         self.directory = directory
-        self.folder = directory / "nodes" / "1"
+        self.folder = directory / "nodes" / str(number)
 
     def settings(self, user: str) -> dict[str, str]:
         """A user's librdkafka property file, as the client takes it."""
@@ -49,19 +49,29 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+class Started(Struct, frozen=True):
+    """A quickstart that serves."""
+
+    nodes: list[Node]
+    peer_port: int
+    """Of the first node; the others have the next ones."""
+
+
 @contextlib.contextmanager
-def appliance(directory: Path) -> Iterator[Node]:
-    """A quickstart on free ports, stopped at the end."""
+def appliance(directory: Path, count: int = 1) -> Iterator[Started]:
+    """A quickstart of so many nodes on free ports, stopped at the end."""
     command = Path(sys.executable).with_name("memorystreamer")
-    ports = (str(free_port()), str(free_port()))
-    options = ["--dir", str(directory), "--kafka-port", ports[0], "--native-port", ports[1]]
-    with (directory.parent / "quickstart.log").open("w") as log:
+    ports = [free_ports(count) for _ in ("kafka", "native", "peers")]
+    options = ["--dir", str(directory), "--nodes", str(count), "--kafka-port", str(ports[0])]
+    options += ["--native-port", str(ports[1]), "--peer-port", str(ports[2])]
+    with (directory.parent / "quickstart.log").open("a") as log:
         process = subprocess.Popen(
             [command, "quickstart", *options], stdout=subprocess.PIPE, stderr=log, text=True
         )
     try:
         _await_line(process.stdout, "ready ")
-        yield Node(directory)
+        nodes = [Node(directory, number) for number in range(1, count + 1)]
+        yield Started(nodes, ports[2])
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(_STOP_S)
@@ -88,13 +98,13 @@ def beside(script: str, *arguments: str) -> Iterator[Server]:
         process.wait(_STOP_S)
 
 
-def load(script: str, job: dict[str, object], watched: int) -> dict[str, float]:
+def load(script: str, job: dict[str, object], *watched: int) -> dict[str, float]:
     """Runs one load in a process of its own.
 
     Returns:
-        What it printed as JSON, with `load_cpu_s`; and `server_cpu_s` of process `watched`.
+        What it printed as JSON, with `load_cpu_s`; and `server_cpu_s` of the processes `watched`.
     """
-    before = cpu_s(watched)
+    before = sum(map(cpu_s, watched))
     done = subprocess.run(
         [sys.executable, HERE / script, json.dumps(job)],
         stdout=subprocess.PIPE,
@@ -102,7 +112,7 @@ def load(script: str, job: dict[str, object], watched: int) -> dict[str, float]:
         timeout=120,
     )
     found: dict[str, float] = json.loads(done.stdout)
-    return found | {"server_cpu_s": cpu_s(watched) - before}
+    return found | {"server_cpu_s": sum(map(cpu_s, watched)) - before}
 
 
 def idle_cpu_percent(node: Node, seconds: float) -> float:
@@ -112,11 +122,19 @@ def idle_cpu_percent(node: Node, seconds: float) -> float:
     return (cpu_s(node.pid) - before) / seconds * 100
 
 
-def free_port() -> int:
-    """A port of the loopback interface that is free now."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> int:
+    """The first of so many neighbouring ports of the loopback interface that are free now."""
+    while True:
+        with contextlib.ExitStack() as stack:
+            first = 0
+            try:
+                for place in range(count):
+                    probe = stack.enter_context(socket.socket())
+                    probe.bind(("127.0.0.1", first + place if first else 0))
+                    first = first or int(probe.getsockname()[1])
+            except (OSError, OverflowError):
+                continue
+            return first
 
 
 def _await_line(lines: IO[str] | None, beginning: str) -> str:

@@ -55,6 +55,11 @@ def show(console: Console, found: Found, promised: Sequence[Target], sizes: Sequ
     console.print(_machine_table(found), _appliance_table(found, sizes), _target_table(promised))
 
 
+def print_targets(console: Console, promised: Sequence[Target]) -> None:
+    """The targets alone."""
+    console.print(_target_table(promised))
+
+
 def _machine_table(found: Found) -> Table:
     table = Table("limit of this machine", "figure", "server CPU", "load CPU", title="Machine")
     for name, label, unit in (

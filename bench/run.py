@@ -136,8 +136,8 @@ def measured(seconds: float, console: Console) -> dict[str, float]:
         Progress(*columns, console=console) as progress,
     ):
         task = progress.add_task("starting", total=None)
-        with appliance(Path(temporary).absolute() / "data") as node:
-            steps = Bench(node, seconds).steps()
+        with appliance(Path(temporary).absolute() / "data") as started:
+            steps = Bench(started.nodes[0], seconds).steps()
             progress.update(task, total=len(steps))
             for name, measure in steps:
                 progress.update(task, description=name)

@@ -15,8 +15,9 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition, libversion
@@ -80,9 +81,13 @@ class ThreeNodes:
     def kill(self, node: int) -> None:
         os.kill(self.pid(node), signal.SIGKILL)
 
+    def count(self, text: str) -> int:
+        """How many lines have said this."""
+        return sum(text in line for line in tuple(self._lines))
+
     def restarts(self, node: int) -> int:
         """How often a node has come back."""
-        return sum(f"node {node} serves again" in line for line in tuple(self._lines))
+        return self.count(f"node {node} serves again")
 
     def close(self) -> None:
         self._process.send_signal(signal.SIGTERM)
@@ -96,9 +101,10 @@ class ThreeNodes:
 class Load(threading.Thread):
     """Writes numbered records to each partition in turn; notes when each was acknowledged."""
 
-    def __init__(self, settings: dict[str, str], topic: str = TOPIC) -> None:
+    def __init__(self, settings: dict[str, str], topic: str = TOPIC, record_bytes: int = 0) -> None:
         super().__init__(daemon=True)
         self._topic = topic
+        self._record_bytes = record_bytes
         self._producer = Producer(settings)
         self.acknowledged: dict[bytes, tuple[int, int]] = {}
         self.told_s: list[list[float]] = [[] for _ in range(PARTITIONS)]
@@ -112,7 +118,7 @@ class Load(threading.Thread):
         while not self._stopping.is_set():
             due = int((time.monotonic() - began) * RECORDS_PER_S)
             while self.count < due:
-                value = str(self.count).encode()
+                value = str(self.count).encode().ljust(self._record_bytes, b".")
                 partition = self.count % PARTITIONS
                 try:
                     self._producer.produce(
@@ -152,6 +158,8 @@ class UnderLoad:
     settings = SETTINGS
     topics: tuple[str, ...] = (TOPIC,)
     """What is made; the producer writes to the first."""
+    topic_settings: Mapping[str, str] = MappingProxyType({})
+    record_bytes = 0
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -164,10 +172,13 @@ class UnderLoad:
             try:
                 settings = self._nodes.client("admin")
                 self._admin = AdminClient(settings)
-                new = [NewTopic(topic, PARTITIONS, NODES) for topic in self.topics]
+                new = [
+                    NewTopic(topic, PARTITIONS, NODES, config=dict(self.topic_settings))
+                    for topic in self.topics
+                ]
                 for made in self._admin.create_topics(new).values():
                     made.result(30)
-                self._load = Load(settings | self.settings)
+                self._load = Load(settings | self.settings, record_bytes=self.record_bytes)
                 self._load.start()
                 wait_for(lambda: all(self._load.told_s), "acknowledgements")
                 yield

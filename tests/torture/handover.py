@@ -8,6 +8,7 @@ that moved, and must stay under `MAX_STALL_S`. Afterwards every record is there 
 import statistics
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import trio
 from confluent_kafka import libversion
@@ -17,6 +18,7 @@ from appliance.client.admin import Admin
 from appliance.client.patience import Patience
 from appliance.client.secure import connector
 from appliance.client.session import open_session
+from appliance.errors import RequestError
 from appliance.types import NodeId, PartitionIndex, TopicName
 from tests.torture.failover import PARTITIONS, SETTINGS, TOPIC, UnderLoad, printed, wait_for
 
@@ -26,7 +28,33 @@ SETTLE_S = 0.5
 DRAINED_S = 10.0
 
 
-class Handovers(UnderLoad):
+class AsAdmin(UnderLoad):
+    """What operators do, while the load runs."""
+
+    def _with_admin(self, act: Callable[[Admin], Awaitable[None]]) -> None:
+        async def main() -> None:
+            known = profile.find(self._nodes.directory / "client" / "admin.toml", {})
+            async with open_session(connector(known), known.bootstrap, Patience()) as session:
+                await act(Admin(session))
+
+        trio.run(main)
+
+    def _lead_all(self, node: int) -> None:
+        """Asks that one node lead every partition that it does not lead yet."""
+        others = {at for leader, led in self._led().items() if leader != node for at in led}
+
+        async def ask(admin: Admin) -> None:
+            for partition in sorted(others):
+                with suppress(RequestError):  # it has moved meanwhile, or cannot now
+                    await admin.lead_partition(
+                        TopicName(TOPIC), PartitionIndex(partition), NodeId(node)
+                    )
+
+        if others:
+            self._with_admin(ask)
+
+
+class Handovers(AsAdmin):
     """The suite: a run is a transfer of each partition, and a drain."""
 
     def __init__(self, seed: int) -> None:
@@ -49,14 +77,6 @@ class Handovers(UnderLoad):
                 f"run {number}: a producer stood still for {1000 * worst_s:.0f} ms"
             )
         return 1
-
-    def _with_admin(self, act: Callable[[Admin], Awaitable[None]]) -> None:
-        async def main() -> None:
-            known = profile.find(self._nodes.directory / "client" / "admin.toml", {})
-            async with open_session(connector(known), known.bootstrap, Patience()) as session:
-                await act(Admin(session))
-
-        trio.run(main)
 
     async def _transfer_all(self, admin: Admin) -> None:
         for partition in range(PARTITIONS):

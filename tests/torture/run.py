@@ -33,6 +33,7 @@ from tests.torture.failover import Failovers
 from tests.torture.handover import Handovers
 from tests.torture.kills import Killed
 from tests.torture.paused import Paused
+from tests.torture.repair import Repairs
 
 MAX_FAILURES = 5
 
@@ -77,7 +78,7 @@ class Suite:
     name: str
     proves: str
     count: int
-    make: Callable[[int], "Histories | Killed | Failovers | Handovers | Paused"]
+    make: Callable[[int], "Histories | Killed | Failovers | Handovers | Paused | Repairs"]
 
 
 SUITES = (
@@ -116,6 +117,12 @@ SUITES = (
         "with one node stopped a fresh connection writes everywhere within 5 s, and clients go on",
         6,
         Paused,
+    ),
+    Suite(
+        "repair",
+        "a flipped bit or a file cut off on one of three replicas is repaired, and no client told",
+        20,
+        Repairs,
     ),
 )
 
