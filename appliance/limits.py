@@ -234,6 +234,13 @@ INDEX_CACHE_BYTES = 32 * MIB
 INDEX_STRIDE_BYTES = 64 * KIB
 """Of a log between two points of its index."""
 MAX_DOCUMENT_BYTES = 8 * MIB
+MAX_SNAPSHOT_BYTES = 7 * MIB
+"""Of what a group's entries amount to; a log whose snapshot would be larger keeps its entries."""
+SNAPSHOT_AFTER_BYTES = 8 * MIB
+SNAPSHOT_AFTER_SIZES = 4
+"""How much a log of commands grows before it is cut: at least so much, or so many snapshots."""
+MAX_KEPT_FOR_LAGGING_BYTES = 64 * MIB
+"""Of entries that are of no more use but to a member that lags; beyond, it is started anew."""
 """A manifest, an index or an identity, sealed."""
 MAX_REWRAPPED_AT_ONCE = 200
 """Keys of one request to the key provider, and of one slice of re-wrapping (DESIGN section 6)."""
@@ -352,6 +359,10 @@ invariant(
     "the largest batch fits a delivery, and a delivery its queue",
 )
 invariant(MAX_DOCUMENT_BYTES < MAX_SEALED_FRAME_BYTES, "the largest document fits one frame")
+invariant(
+    MAX_SNAPSHOT_BYTES < MAX_DOCUMENT_BYTES < MAX_PEER_FRAME_BYTES - PEER_FRAME_BYTES,
+    "the largest snapshot fits a document and a delivery",
+)
 invariant(MAX_JOURNAL_RECORD_BYTES < MAX_FRAME_PAYLOAD_BYTES, "a journal record fits a frame")
 invariant(MAX_THROTTLE_S < MAX_IDLE_S, "who is held back is not taken for idle")
 invariant(

@@ -1,7 +1,8 @@
 """Decided entries become state, in order, each once; their proposers are told right after.
 
 Rules: an entry is applied when it is decided and durable here. What lies in memory is applied at
-once; after a restart the log is replayed by one task, in slices that let others run. Proposers who
+once; after a restart the log is replayed by one task, in slices that let others run. What a
+snapshot has taken in is not applied again, nor read to be, once all of it is decided. Proposers who
 wait when their leader loses its term are told so: what they proposed may still be decided, and a
 retry is theirs to make.
 """
@@ -16,11 +17,13 @@ import trio
 from appliance.broker.growth import Readers
 from appliance.broker.pending import together
 from appliance.broker.placing import Placing
+from appliance.broker.snapshots import GroupSnapshot, Offered
 from appliance.broker.tail import ENTRY_OVERHEAD_BYTES, EntryTail
 from appliance.errors import ErrorCode, KeyProviderError, StorageError
 from appliance.limits import MIB
 from appliance.ports import PartitionLog
-from appliance.types import Entry, EntryHeader, EntryKind, Index, Offset
+from appliance.raft.configuration import Placed
+from appliance.types import Entry, EntryHeader, EntryKind, Index
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -42,8 +45,12 @@ class Machine(Protocol[R_co]):
         """Takes the next batch or command."""
         ...
 
-    def reset(self) -> None:
-        """Forgets everything: a log that begins later takes the place of the one before."""
+    def snapshot(self) -> bytes:
+        """What the entries so far amount to."""
+        ...
+
+    def restore(self, state: bytes) -> None:
+        """Becomes what a snapshot holds, whatever it was; raises DamageDetected if it is none."""
         ...
 
 
@@ -64,8 +71,14 @@ class Applying(Generic[R]):
         nursery: trio.Nursery,
         *,
         on_applied: Callable[[Index], None],
+        snapshot: GroupSnapshot | None = None,
     ) -> None:
-        """Begins before the first entry of the log."""
+        """Begins before the first entry of the log, which `snapshot` may reach beyond.
+
+        Raises DamageDetected.
+        """
+        self._covered: GroupSnapshot | None = None
+        """What the machine has in it, as long as it is further than what is applied."""
         self.readers = Readers()
         self.applied = Index(log.first_index - 1)
         self.high_watermark = log.start_offset
@@ -82,6 +95,24 @@ class Applying(Generic[R]):
         self._decided = Index(0)
         self._busy = False
         """Entries are being applied, or read to be."""
+        if snapshot is not None:
+            self._restore(snapshot)
+
+    def _restore(self, snapshot: GroupSnapshot) -> None:
+        self._machine.restore(snapshot.state)
+        self._covered = snapshot if snapshot.index > self.applied else None
+        self._placing.leader_time = max(self._placing.leader_time, snapshot.leader_time_ms)
+
+    def snapshot(self, placed: Placed) -> GroupSnapshot:
+        """What the entries that the machine has in it amount to."""
+        covered = self._covered
+        return GroupSnapshot(
+            self.applied if covered is None else covered.index,
+            self.high_watermark if covered is None else covered.offset,
+            self._placing.leader_time,
+            placed,
+            self._machine.snapshot(),
+        )
 
     def expect(self, header: EntryHeader, on_committed: OnCommitted[R]) -> None:
         """Remembers whom to tell of an entry that was proposed."""
@@ -104,6 +135,8 @@ class Applying(Generic[R]):
                 while self.applied < self._decided and self.failure is None:
                     entry = self._tail.get(Index(self.applied + 1))
                     if entry is None:
+                        if self._pass_over():
+                            continue
                         self._nursery.start_soon(self._replay)
                         break
                     # What is told of an entry may decide the next: it is taken up by this loop.
@@ -116,10 +149,24 @@ class Applying(Generic[R]):
             self.readers.grown(grown_bytes)
         self._on_applied(self.applied)
 
+    def _pass_over(self) -> bool:
+        """Counts as applied what the snapshot has taken in, if all of it is decided."""
+        covered = self._covered
+        if covered is None or covered.index > self._decided:
+            return False
+        self.applied, self.high_watermark = covered.index, covered.offset
+        self._covered = None
+        return True
+
     def _apply(self, entry: Entry) -> int:
         """Applies one entry and tells its proposer; returns how many bytes readers got."""
         header = entry.header
-        result = self._machine.apply(entry) if header.kind in _APPLIED_KINDS else None
+        result: R | None = None
+        if self._covered is not None:
+            if header.index >= self._covered.index:
+                self._covered = None
+        elif header.kind in _APPLIED_KINDS:
+            result = self._machine.apply(entry)
         self.applied = header.index
         self.high_watermark = header.next_offset
         self._placing.leader_time = max(self._placing.leader_time, header.leader_time_ms)
@@ -149,12 +196,15 @@ class Applying(Generic[R]):
             self.failure = failure
         self._apply_at_hand()
 
-    def restart(self, applied: Index, offset: Offset) -> None:
-        """Begins anew behind a snapshot, which holds no more than where it ends."""
+    def restart(self, applied: Index, offered: Offered) -> None:
+        """Begins anew behind a position, with a state that may have come further.
+
+        Raises DamageDetected.
+        """
         self.dismiss(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        self._machine.reset()
         self.applied = self._decided = applied
-        self.high_watermark = offset
+        self.high_watermark = offered.offset
+        self._restore(offered.snapshot)
 
     def renounce(self, error: ErrorCode) -> None:
         """Tells all who wait that this replica will not say what becomes of their entries."""

@@ -1,42 +1,77 @@
 """Commands through the replica port: encoded here, applied by the machines of `coordination`.
 
 Rules: an encoding is msgpack with a tag that names command and version; bytes that are no command
-of this release are damage or a newer feature level, and end the replay rather than be skipped.
+of this release are damage or a newer feature level, and end the replay rather than be skipped. A
+log whose machine can be kept is cut behind a snapshot each time that it has grown by a bound, or by
+several times what the snapshot takes.
 """
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from contextlib import suppress
+from typing import Final, Generic, TypeVar, cast
 
 import msgspec
 import trio
 
 from appliance.broker.foundation import Foundation
 from appliance.broker.replica import Replica
-from appliance.errors import DamageDetected, ErrorCode, RequestError
-from appliance.invariant import InvariantViolation, invariant
+from appliance.errors import DamageDetected, ErrorCode, RequestError, StorageError
+from appliance.invariant import invariant
+from appliance.limits import SNAPSHOT_AFTER_BYTES, SNAPSHOT_AFTER_SIZES
 from appliance.raft.configuration import Configuration
-from appliance.types import Entry, EntryHeader, EntryKind, PartitionId
+from appliance.types import Entry, EntryHeader, EntryKind, Offset, PartitionId
+
+ENTRY_HEADER_BYTES: Final = 40
+NEVER_MS: Final = (1 << 63) - 1
 
 C = TypeVar("C", bound=msgspec.Struct)
 O = TypeVar("O")  # noqa: E741 - the outcome of a command
 
 
-class _Machine(Generic[C, O]):
-    """Decodes entries and applies them."""
+class Keeping(msgspec.Struct, frozen=True):
+    """How a machine is kept in a snapshot, and taken up; `restore` raises DamageDetected."""
 
-    def __init__(self, decoder: msgspec.msgpack.Decoder[C], apply: Callable[[C], O]) -> None:
+    snapshot: Callable[[], bytes]
+    restore: Callable[[bytes], None]
+
+
+class _Machine(Generic[C, O]):
+    """Decodes entries and applies them; tells when the log has grown by a bound."""
+
+    def __init__(
+        self,
+        decoder: msgspec.msgpack.Decoder[C],
+        apply: Callable[[C], O],
+        keeping: Keeping | None,
+    ) -> None:
         self._decoder = decoder
         self._apply = apply
+        self._keeping = keeping
+        self._grown_bytes = 0
+        self.on_grown: Callable[[], None] = lambda: None
+        self.bound_bytes = SNAPSHOT_AFTER_BYTES
 
-    def reset(self) -> None:
-        raise InvariantViolation("logs of commands are never cut, so none is replaced")
+    def snapshot(self) -> bytes:
+        invariant(self._keeping is not None, "this log is never cut")
+        state = cast(Keeping, self._keeping).snapshot()
+        self.bound_bytes = max(SNAPSHOT_AFTER_BYTES, SNAPSHOT_AFTER_SIZES * len(state))
+        return state
+
+    def restore(self, state: bytes) -> None:
+        invariant(self._keeping is not None, "this log is never cut, so none is replaced")
+        cast(Keeping, self._keeping).restore(state)
 
     def apply(self, entry: Entry) -> O:
         try:
             command = self._decoder.decode(entry.payload)
         except msgspec.MsgspecError:
             raise DamageDetected("an entry holds no command that is known here") from None
-        return self._apply(command)
+        outcome = self._apply(command)
+        self._grown_bytes += ENTRY_HEADER_BYTES + entry.header.payload_bytes
+        if self._grown_bytes >= self.bound_bytes:
+            self._grown_bytes = 0
+            self.on_grown()
+        return outcome
 
 
 class CommandLog(Generic[C, O]):
@@ -54,10 +89,20 @@ class CommandLog(Generic[C, O]):
         decoder: msgspec.msgpack.Decoder[C],
         apply: Callable[[C], O],
         genesis: Configuration,
+        keeping: Keeping | None = None,
     ) -> "CommandLog[C, O]":
-        """Opens, or makes, the log; its decided commands are applied through `apply`."""
-        machine = _Machine(decoder, apply)
-        return CommandLog(await foundation.open(partition, machine, genesis, scan=True))
+        """Opens, or makes, the log; its decided commands are applied through `apply`.
+
+        Without `keeping` it is never cut.
+        """
+        machine = _Machine(decoder, apply, keeping)
+        replica = await foundation.open(partition, machine, genesis, scan=True)
+        opened: CommandLog[C, O] = CommandLog(replica)
+        if keeping is not None:
+            replica.log.limit_segments(max_bytes=SNAPSHOT_AFTER_BYTES // 2, max_ms=NEVER_MS)
+            machine.on_grown = lambda: replica.start_soon(opened.cut)
+            await opened.cut()
+        return opened
 
     @property
     def replica(self) -> Replica[O]:
@@ -68,6 +113,15 @@ class CommandLog(Generic[C, O]):
     def failed(self) -> bool:
         """Whether the log broke: no command can be executed any more."""
         return self._replica.failed
+
+    async def cut(self) -> None:
+        """Lets entries go that a snapshot can stand for, if there are enough of them."""
+        replica = self._replica
+        size = sum(segment.size_bytes for segment in replica.log.segments())
+        if size < SNAPSHOT_AFTER_BYTES or replica.closed or replica.failed:
+            return
+        with suppress(StorageError):  # the entries stay; the next bound tries again
+            await replica.beginning.free(Offset(0))
 
     def progress(self) -> tuple[int, int]:
         """The term, and the index of the last durable command."""

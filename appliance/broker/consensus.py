@@ -100,7 +100,7 @@ class Consensus:
         self._groups[replica.partition] = replica
         self.stirred(replica.partition)
         for item in self._early.pop(replica.partition, ()):
-            replica.step(item.message, item.entries, item.offset)
+            replica.step(item.message, item.entries, item.offered)
 
     def count_opening(self, group: PartitionId) -> int:
         """How often a group was opened here before."""
@@ -172,16 +172,16 @@ class Consensus:
 
     def send(self, group: PartitionId, message: PeerMessage, entries: Sequence[Entry]) -> None:
         """See `Host.send`."""
-        offset = None
+        offered = None
         if isinstance(message, SnapshotOffer):
             replica = self._groups.get(group)
-            offset = replica.first_offset if replica is not None else None
-            if offset is None:
+            offered = replica.beginning.offered(message.position) if replica is not None else None
+            if offered is None:
                 return
         bulk = (isinstance(message, Append) and entries) or isinstance(message, SnapshotOffer)
         outbox = self._peers.outbox(message.to, Channel.BULK if bulk else Channel.CONTROL)
         if outbox is not None and outbox.open:
-            outbox.put(peer_codec.encode(group, message, entries, offset))
+            outbox.put(peer_codec.encode(group, message, entries, offered))
 
     def led(self, group: PartitionId, leadership: Leadership) -> None:
         """See `Host.led`."""
@@ -236,7 +236,7 @@ class Consensus:
                 self._keep_early(item)
                 continue
             self.stirred(item.group)
-            replica.step(message, item.entries, item.offset)
+            replica.step(message, item.entries, item.offered)
 
     def _keep_early(self, item: peer_codec.Item) -> None:
         """Keeps the first messages of a group that is opened because of them."""

@@ -11,7 +11,7 @@ from math import inf
 import msgspec
 import trio
 
-from appliance.broker.commands import CommandLog
+from appliance.broker.commands import CommandLog, Keeping
 from appliance.broker.foundation import GROUPS_LOG, Foundation
 from appliance.coordination.group import Group
 from appliance.coordination.group_messages import (
@@ -30,9 +30,9 @@ from appliance.coordination.group_messages import (
     Ticket,
 )
 from appliance.coordination.group_states import GroupState
-from appliance.coordination.group_store import GroupStore, Place
+from appliance.coordination.group_store import GroupStore, KeptGroups, Place
 from appliance.coordination.groups import Groups
-from appliance.errors import ErrorCode, RequestError
+from appliance.errors import DamageDetected, ErrorCode, RequestError
 from appliance.raft.configuration import Configuration
 from appliance.types import GroupName, MemberId, Term, TopicId
 
@@ -40,6 +40,8 @@ FIRST_JOIN_DELAY_MS = 500
 """How long an empty group waits for more first members (KIP-134)."""
 
 _DECODER = msgspec.msgpack.Decoder(GroupCommand)
+_ENCODER = msgspec.msgpack.Encoder()
+_KEPT = msgspec.msgpack.Decoder(KeptGroups)
 
 
 class _Parked:
@@ -81,6 +83,7 @@ class Coordinator:
                     decoder=_DECODER,
                     apply=self._apply,
                     genesis=genesis,
+                    keeping=Keeping(self._snapshot, self._restore),
                 )
 
     async def give_up(self) -> None:
@@ -96,6 +99,15 @@ class Coordinator:
     def _apply(self, command: GroupCommand) -> bool:
         self._store.apply(command)
         return True
+
+    def _snapshot(self) -> bytes:
+        return _ENCODER.encode(self._store.kept())
+
+    def _restore(self, state: bytes) -> None:
+        try:
+            self._store.restore(_KEPT.decode(state))
+        except msgspec.MsgspecError:
+            raise DamageDetected("a snapshot holds no groups that are known here") from None
 
     @property
     def leads(self) -> bool:

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 import trio
 
+from appliance.broker import snapshots
 from appliance.broker.applying import Machine
 from appliance.broker.consensus import Consensus
 from appliance.broker.hosting import Environment
@@ -19,6 +20,7 @@ from appliance.broker.pacing import MovePace
 from appliance.broker.peering import Peers
 from appliance.broker.recovering import recover
 from appliance.broker.replica import Replica
+from appliance.broker.snapshots import GroupSnapshot
 from appliance.coordination.key_commands import LogBegin
 from appliance.errors import DamageDetected
 from appliance.ports import (
@@ -101,7 +103,7 @@ class Foundation(msgspec.Struct, frozen=True):
         storage = self.storage
         state = storage.hard_state(partition)
         if partition in self.held:
-            opened_log, recovered = await self._recovered(partition, genesis, scan=scan)
+            opened_log, recovered, snapshot = await self._recovered(partition, genesis, scan=scan)
         elif state.term > 0:
             raise DamageDetected(f"log {partition} has been written and is not there any more")
         else:
@@ -114,6 +116,7 @@ class Foundation(msgspec.Struct, frozen=True):
             # A group that takes the place of one that had come so far: nobody has voted in it yet.
             state = max(state, HardState(opened_log.last.term), key=lambda each: each.term)
             recovered = await recover(opened_log, state, genesis, scan=False)
+            snapshot = None
         opened = self.consensus.count_opening(partition)
         replica = Replica(
             partition,
@@ -123,6 +126,7 @@ class Foundation(msgspec.Struct, frozen=True):
             Environment(
                 storage, self.clock, self.entropy, self.nursery, self.consensus, self.pace, opened
             ),
+            snapshot=snapshot,
         )
         self.consensus.add(cast(Replica[object], replica))
         await replica.start()
@@ -130,8 +134,11 @@ class Foundation(msgspec.Struct, frozen=True):
 
     async def _recovered(
         self, partition: PartitionId, genesis: Configuration, *, scan: bool
-    ) -> tuple[PartitionLog, Recovered]:
-        """An open log and the start of its core, once it is cut if it is damaged and may be."""
+    ) -> tuple[PartitionLog, Recovered, GroupSnapshot | None]:
+        """An open log, the start of its core, and its snapshot.
+
+        A log that is damaged is cut first, if it may be.
+        """
         try:
             return await self._read(partition, genesis, scan=scan)
         except DamageDetected as damage:
@@ -145,7 +152,7 @@ class Foundation(msgspec.Struct, frozen=True):
 
     async def _read(
         self, partition: PartitionId, genesis: Configuration, *, scan: bool
-    ) -> tuple[PartitionLog, Recovered]:
+    ) -> tuple[PartitionLog, Recovered, GroupSnapshot | None]:
         storage = self.storage
         opened = await storage.open_log(partition)
         state = storage.hard_state(partition)
@@ -153,10 +160,15 @@ class Foundation(msgspec.Struct, frozen=True):
         state = max(state, HardState(opened.last.term), key=lambda each: each.term)
         known_last = storage.known_last(partition)
         try:
-            return opened, await recover(opened, state, genesis, scan=scan, known_last=known_last)
+            kept = await opened.read_snapshot()
+            snapshot = snapshots.decode(kept.state) if kept is not None else None
+            recovered = await recover(
+                opened, state, genesis, scan=scan, known_last=known_last, snapshot=snapshot
+            )
         except DamageDetected:
             await opened.close()
             raise
+        return opened, recovered, snapshot
 
     async def remove(self, partition: PartitionId) -> None:
         """Removes a closed log, if there is one; raises StorageError."""

@@ -14,10 +14,11 @@ from collections.abc import Callable, Sequence
 import msgspec
 import trio
 
+from appliance.broker.snapshots import Offered, kept
 from appliance.errors import KeyProviderError, StorageError, StorageFull
 from appliance.limits import FULL_DISK_RETRY_S
 from appliance.ports import HardState, NodeStorage, PartitionLog
-from appliance.types import Entry, Index, Offset, PartitionId, Position
+from appliance.types import Entry, Index, PartitionId, Position
 
 
 class _Truncate(msgspec.Struct, frozen=True, gc=False):
@@ -26,7 +27,7 @@ class _Truncate(msgspec.Struct, frozen=True, gc=False):
 
 class _Reset(msgspec.Struct, frozen=True, gc=False):
     position: Position
-    offset: Offset
+    offered: Offered
 
 
 class _Append(msgspec.Struct, frozen=True, gc=False):
@@ -39,7 +40,7 @@ class Reports(msgspec.Struct, frozen=True):
     turn: Callable[[], None]
     saved: Callable[[HardState], None]
     durable: Callable[[Index], None]
-    reset: Callable[[Position, Offset], None]
+    reset: Callable[[Position, Offered], None]
     full: Callable[[], None]
     failed: Callable[[], None]
     idle: Callable[[], None]
@@ -105,9 +106,9 @@ class LogWriter:
         self._queue.append(_Truncate(last_kept))
         self._work()
 
-    def reset(self, position: Position, offset: Offset) -> None:
-        """Has the log begun anew behind a snapshot."""
-        self._queue.append(_Reset(position, offset))
+    def reset(self, position: Position, offered: Offered) -> None:
+        """Has the log begun anew behind a position, with the state that goes with it."""
+        self._queue.append(_Reset(position, offered))
         self._work()
 
     def append(self, entries: Sequence[Entry]) -> None:
@@ -165,10 +166,10 @@ class LogWriter:
             case _Truncate(last_kept):
                 await self._log.truncate(last_kept)
                 self._carried_out()
-            case _Reset(position, offset):
-                await self._log.reset(position, offset)
+            case _Reset(position, offered):
+                await self._log.reset(position, offered.offset, kept(offered.snapshot))
                 if self._carried_out():
-                    self._reports.reset(position, offset)
+                    self._reports.reset(position, offered)
             case _Append(entries):
                 self._log.append(entries)
                 self._carried_out()

@@ -13,7 +13,14 @@ import trio
 
 from appliance.broker.cleaning import clean
 from appliance.broker.opening import with_records_of
-from appliance.broker.partition_commands import SetLogStart, decode, encode
+from appliance.broker.partition_commands import (
+    KeptState,
+    SetLogStart,
+    decode,
+    decode_state,
+    encode,
+    encode_state,
+)
 from appliance.broker.producers import Producer, ProducerTable
 from appliance.broker.replica import Replica
 from appliance.broker.retention import new_start
@@ -29,11 +36,14 @@ from appliance.errors import (
 )
 from appliance.ports import Slice
 from appliance.raft.ready import Role
-from appliance.types import Entry, EntryHeader, EntryKind, Index, Offset, Term, TimestampMs
+from appliance.types import Entry, EntryHeader, EntryKind, Offset, Term, TimestampMs
 from appliance.wire.kafka.records import BatchHeader, Record, read_header, read_stamp
 
 Done = Callable[[ErrorCode, int], None]
 """Told what became of a batch: NONE and its base offset, or an error and -1."""
+
+FREE_AFTER_S: Final = (0.0, 0.1, 1.0)
+"""When files are looked at once the log begins further up; later, housekeeping does."""
 
 LATEST: Final = -1
 EARLIEST: Final = -2
@@ -48,10 +58,9 @@ class PartitionState:
     """What committed batches amount to: the replica's machine."""
 
     def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Knows nothing of any batch; what was applied is forgotten."""
+        """Knows nothing of any batch."""
+        self.on_start: Callable[[], None] = lambda: None
+        """Told when the log begins further up."""
         self.producers = ProducerTable()
         self.staged_in = Term(0)
         """The term under which the batches were proposed that lie over the applied ones."""
@@ -61,15 +70,36 @@ class PartitionState:
         self.followers: dict[Offset, list[Done]] = {}
         """Retries that wait for the original, by its base offset."""
         self.log_start = Offset(0)
-        self.log_start_index = Index(0)
-        """Where the log begins by command, and the index of that command."""
+        """Where the log begins by command."""
+
+    def snapshot(self) -> bytes:
+        """See `applying.Machine.snapshot`."""
+        return encode_state(
+            KeptState(
+                tuple(self.producers.known()),
+                self.max_timestamp_ms,
+                self.max_timestamp_offset,
+                self.log_start,
+            )
+        )
+
+    def restore(self, state: bytes) -> None:
+        """See `applying.Machine.restore`."""
+        kept = decode_state(state)
+        self.producers = ProducerTable.holding(kept.producers)
+        self.staged_in = Term(0)
+        self.max_timestamp_ms = kept.max_timestamp_ms
+        self.max_timestamp_offset = kept.max_timestamp_offset
+        self.followers = {}
+        self.log_start = kept.log_start
 
     def apply(self, entry: Entry) -> None:
         """Takes the next committed batch or command."""
         if entry.header.kind is EntryKind.COMMAND:
             command = decode(entry.payload)
             if command.offset > self.log_start:
-                self.log_start, self.log_start_index = command.offset, entry.header.index
+                self.log_start = command.offset
+                self.on_start()
             return
         largest_ms, producer_id = read_stamp(entry.payload)
         base_offset = entry.header.base_offset
@@ -86,7 +116,7 @@ class PartitionState:
 class Partition:
     """A partition of which a replica is open here; what is written goes to the one that leads."""
 
-    __slots__ = ("_ended", "_replica", "_shredded_below", "_state")
+    __slots__ = ("_ended", "_freeing", "_replica", "_shredded_below", "_state")
 
     def __init__(
         self,
@@ -103,6 +133,8 @@ class Partition:
         self._state = state
         self._shredded_below = shredded_below
         self._ended = ErrorCode.NONE
+        self._freeing = False
+        state.on_start = self._free_soon
 
     @property
     def replica(self) -> Replica[None]:
@@ -351,17 +383,37 @@ class Partition:
         return len(self._replica.configuration.members) == 1
 
     async def free(self) -> None:
-        """Removes files below where the log begins; raises StorageError.
+        """Removes files below where the log begins; raises StorageError."""
+        if not self._ended and self._may_free():
+            await self._replica.beginning.free(min(self._state.log_start, self.high_watermark))
 
-        Where there are other replicas the entries stay, and only readers do not see them any more:
-        one that lags, or joins, can be served by entries alone.
-        """
-        log, state = self._replica.log, self._state
-        if self._ended or state.log_start <= log.start_offset:
-            return
-        applied = min(state.log_start_index, self._replica.applied)
-        await log.raise_start(state.log_start, applied=applied if self.is_alone else Index(0))
-        self._replica.forget_removed()
+    def _free_soon(self) -> None:
+        """Has files go without waiting for the next round of housekeeping."""
+        if not self._freeing and not self._ended:
+            self._freeing = True
+            self._replica.start_soon(self._free_now)
+
+    async def _free_now(self) -> None:
+        try:
+            for delay_s in FREE_AFTER_S:  # a member may need a moment to get what is to go
+                await trio.sleep(delay_s)
+                with suppress(StorageError):  # housekeeping says so, and tries again
+                    await self.free()
+                if not self._may_free():
+                    return
+        finally:
+            self._freeing = False
+
+    def _may_free(self) -> bool:
+        """Whether readers see more than they should, or a file holds nothing that they may see."""
+        start, files = self._state.log_start, self._replica.log.segments()
+        oldest = files[0]
+        is_below = oldest.first_offset < oldest.next_offset <= start
+        return (
+            start > self._replica.log.start_offset
+            or is_below
+            or (len(files) > 1 and oldest.next_offset <= start)
+        )
 
     def limit_segments(self, settings: TopicSettings) -> None:
         """Has files end as the topic's settings ask."""

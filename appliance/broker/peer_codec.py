@@ -6,8 +6,8 @@
 The header is the message of `raft.messages` in msgpack. An append carries for each entry a row of
 20 bytes (leader time, base offset, last offset delta) and then the payloads, in order; what the
 core needs to know of them stands in the header's runs. An offer of a snapshot carries the next
-offset behind it, in 8 bytes. Liveness is an item of its own kind whose
-body is columns (`liveness`).
+offset behind it, in 8 bytes, and the state of the group (`snapshots`). Liveness is an item of its
+own kind whose body is columns (`liveness`).
 
 Rules: a delivery is of the version that the greeting settled; one that does not add up closes the
 connection, because a node that verified its neighbour's certificate must find sense in its words.
@@ -20,7 +20,9 @@ from uuid import UUID
 
 import msgspec
 
-from appliance.errors import ProtocolViolation
+from appliance.broker import snapshots
+from appliance.broker.snapshots import Offered
+from appliance.errors import DamageDetected, ProtocolViolation
 from appliance.limits import MAX_BATCH_BYTES
 from appliance.raft import messages as raft
 from appliance.raft.configuration import Configuration
@@ -66,24 +68,24 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     group: PartitionId
     message: raft.PeerMessage
     entries: tuple[Entry, ...] = ()
-    offset: Offset = Offset(0)
-    """Of a snapshot that is offered: the next offset behind it."""
+    offered: Offered | None = None
+    """What goes with a snapshot that is offered."""
 
 
 def encode(
     group: PartitionId,
     message: raft.PeerMessage,
     entries: Sequence[Entry] = (),
-    offset: Offset | None = None,
+    offered: Offered | None = None,
 ) -> bytes:
-    """One item; a snapshot is offered with the next offset behind it."""
+    """One item; an offer of a snapshot has its content with it."""
     header = _encoder.encode(message)
     columns = b"".join(
         _ROW.pack(e.header.leader_time_ms, e.header.base_offset, e.header.last_offset_delta)
         for e in entries
     )
-    if offset is not None:
-        columns = _OFFSET.pack(offset)
+    if offered is not None:
+        columns = _OFFSET.pack(offered.offset) + snapshots.encode(offered.snapshot)
     size = sum(e.header.payload_bytes for e in entries)
     head = _HEAD.pack(
         _HEAD.size - _LENGTH_BYTES + len(header) + len(columns) + size,
@@ -123,14 +125,21 @@ def split(delivery: memoryview) -> Iterator[Item | memoryview]:
             message = _message(kind, body[:header_bytes])
             rest = body[header_bytes:]
             if isinstance(message, raft.SnapshotOffer):
-                if len(rest) != _OFFSET.size:
-                    raise _torn()
-                offset = Offset(_OFFSET.unpack(rest)[0])
-                yield Item(PartitionId(UUID(bytes=group)), message, (), offset)
+                yield Item(PartitionId(UUID(bytes=group)), message, (), _offered(rest))
                 continue
             yield Item(PartitionId(UUID(bytes=group)), message, _entries(message, rest))
         else:
             raise ProtocolViolation("a delivery holds a message that is not known")
+
+
+def _offered(rest: memoryview) -> Offered:
+    if len(rest) < _OFFSET.size:
+        raise _torn()
+    (offset,) = _OFFSET.unpack_from(rest)
+    try:
+        return Offered(Offset(offset), snapshots.decode(rest[_OFFSET.size :]))
+    except DamageDetected:
+        raise ProtocolViolation("a peer offers a snapshot that is not known here") from None
 
 
 def _message(kind: int, header: memoryview) -> raft.PeerMessage:

@@ -7,6 +7,7 @@ Whatever expires does so by the entries' leader time, never by a clock (DESIGN s
 replay forgets the same producers at the same entry.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -25,7 +26,7 @@ REMEMBERED_BATCHES: Final = 5
 _SEQUENCE_MASK: Final = 0x7FFF_FFFF
 
 
-class Mark(msgspec.Struct, frozen=True, gc=False):
+class Mark(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A batch that was taken: its sequences and where it lies."""
 
     first_sequence: int
@@ -33,7 +34,7 @@ class Mark(msgspec.Struct, frozen=True, gc=False):
     base_offset: Offset
 
 
-class Producer(msgspec.Struct, frozen=True, gc=False):
+class Producer(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A producer's current epoch and its last batches, the newest last."""
 
     epoch: int
@@ -61,6 +62,13 @@ class ProducerTable:
         self._tail: dict[int, Producer] = {}
         self._pending: dict[int, int] = {}
         self._bound = bound
+
+    @classmethod
+    def holding(cls, known: Sequence[tuple[int, Producer]]) -> "ProducerTable":
+        """A table that remembers what `known` gave."""
+        table = cls()
+        table._applied.update(known)
+        return table
 
     def __len__(self) -> int:
         """How many producers have committed something that is remembered."""

@@ -1,11 +1,12 @@
 """What consensus must know of a log that was opened: its terms, and the members it names.
 
 Rules: the newest configuration of the log is in force, decided or not (Raft paper, section 6); a
-log that names none has the members that it was made with. The headers of the log are read for it,
-unless the catalogue says that this node is the only member there is.
+log that names none has the members of its snapshot, or those that it was made with. The headers of
+the log are read for it, unless the catalogue says that this node is the only member there is.
 """
 
 from appliance.broker.peer_codec import configuration_in
+from appliance.broker.snapshots import GroupSnapshot
 from appliance.limits import MIB
 from appliance.ports import HardState, PartitionLog
 from appliance.raft.configuration import Configuration, Placed
@@ -22,12 +23,18 @@ async def recover(
     *,
     scan: bool,
     known_last: Position | None = None,
+    snapshot: GroupSnapshot | None = None,
 ) -> Recovered:
     """The start of a core; `known_last` is what a log that was cut once held.
 
+    `snapshot` is what the log keeps of entries that are gone, the members there among it.
+
     Raises DamageDetected, KeyProviderError.
     """
+    base_index = Index(log.first_index - 1)
     placed = [Placed(Index(0), genesis)]
+    if scan and snapshot is not None:
+        placed = [snapshot.at(base_index)]
     index = log.first_index
     while scan and index <= log.last.index:
         entries = await log.entries(index, log.last.index, SCAN_SLICE_BYTES)
@@ -37,7 +44,6 @@ async def recover(
                 if found is not None:
                     placed.append(Placed(entry.header.index, found))
         index = Index(entries[-1].header.index + 1)
-    base_index = Index(log.first_index - 1)
     base = Position(log.term_at(base_index) or Term(0), base_index)
     return Recovered(
         state=state,

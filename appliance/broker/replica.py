@@ -13,19 +13,21 @@ section 4). A log that cannot keep its promise ends this replica's leadership fo
 waits is told KAFKA_STORAGE_ERROR, whoever proposes later too, and readers keep what was committed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import trio
 
 from appliance.broker.applying import Applying, Machine, OnCommitted
+from appliance.broker.beginning import Beginning
 from appliance.broker.confirming import Confirmations
 from appliance.broker.growth import Readers
 from appliance.broker.hosting import Environment
 from appliance.broker.log_writer import LogWriter, Reports
 from appliance.broker.peer_codec import encode_configuration
 from appliance.broker.placing import Placing
+from appliance.broker.snapshots import GroupSnapshot, Offered
 from appliance.broker.supply import Supply
 from appliance.broker.tail import EntryTail
 from appliance.broker.withheld import Withheld
@@ -64,7 +66,6 @@ HANDOVER_WAIT_S = RAFT_ELECTION_TICKS * RAFT_TICK_MS / 1000
 """For whoever is to take over: as long as consensus waits for it."""
 
 _NOT_HERE = "this node does not lead"
-_BEGINNING = Offset(0)
 
 
 class Replica(Generic[R]):
@@ -77,8 +78,10 @@ class Replica(Generic[R]):
         machine: Machine[R],
         recovered: Recovered,
         environment: Environment,
+        *,
+        snapshot: GroupSnapshot | None = None,
     ) -> None:
-        """Takes an open log and what was recovered of it."""
+        """Takes an open log and what was recovered of it, its snapshot among it."""
         storage, nursery, host = environment.storage, environment.nursery, environment.host
         self.partition = partition
         self.serving = False
@@ -99,8 +102,13 @@ class Replica(Generic[R]):
         self._pace = environment.pace
         self._placing = Placing(environment.clock, log.end_offset)
         self._applying: Applying[R] = Applying(
-            log, self._tail, machine, self._placing, nursery, on_applied=self._on_applied
+            log, self._tail, machine, self._placing, nursery,
+            on_applied=self._on_applied, snapshot=snapshot,
+        )  # fmt: skip
+        self.beginning = Beginning(
+            partition, log, self._core, cast(Applying[object], self._applying)
         )
+        """Where the log begins, and what stands for the entries before."""
         self._writer = LogWriter(
             partition, log, storage, nursery,
             Reports(
@@ -200,28 +208,20 @@ class Replica(Generic[R]):
         """For status, and for what the cluster's operator asks of a group."""
         return self._core
 
-    def forget_removed(self) -> None:
-        """Tells consensus that the entries before the log's first one are gone."""
-        base = Index(self._log.first_index - 1)
-        term = self._log.term_at(base)
-        if term is not None and self._core.term_at(base) is not None:
-            self._core.compact(base=base, snapshot=Position(term, base))
+    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Runs a task of whoever this replica serves, as long as its node lives."""
+        self._nursery.start_soon(task)
 
     # --- time and messages ---------------------------------------------------------------------
 
-    @property
-    def first_offset(self) -> Offset:
-        """The next offset behind the snapshot that stands before the log's first entry."""
-        return self._log.segments()[0].first_offset
-
     def step(
-        self, message: PeerMessage, entries: Sequence[Entry] = (), offset: Offset = _BEGINNING
+        self, message: PeerMessage, entries: Sequence[Entry] = (), offered: Offered | None = None
     ) -> None:
-        """Takes a message of another member, with the entries or the offset that it carries."""
+        """Takes a message of another member, with the entries or the snapshot that it carries."""
         if not self._closed:
             self._writer.take_turn()
             self._core.step(message)
-            self._pump(entries, offset=offset)
+            self._pump(entries, offered)
             self.withheld.heard()
 
     def tick(self, ticks: int = 1) -> None:
@@ -375,7 +375,7 @@ class Replica(Generic[R]):
 
     # --- carrying out --------------------------------------------------------------------------
 
-    def _pump(self, incoming: Sequence[Entry] = (), offset: Offset = _BEGINNING) -> None:
+    def _pump(self, incoming: Sequence[Entry] = (), offered: Offered | None = None) -> None:
         """Carries out what consensus has come to; `raft.ready` gives the order."""
         ready = self._core.ready()
         if ready.leadership is not None:
@@ -391,8 +391,8 @@ class Replica(Generic[R]):
             self._confirmations.settle(ready.reads, ready.reads_lost)
         try:
             self._store(ready, incoming)
-            if ready.install is not None:
-                self._writer.reset(ready.install.position, offset)
+            if ready.install is not None and offered is not None:
+                self._writer.reset(ready.install.position, offered)
         except StorageError:
             self._on_failed()
             return
@@ -513,11 +513,15 @@ class Replica(Generic[R]):
         """Somebody could not read this log."""
         self._host.damaged(self.partition, distrusted=False)
 
-    def _on_reset(self, position: Position, offset: Offset) -> None:
-        """The log is empty behind a snapshot now; the leader sends what follows."""
+    def _on_reset(self, position: Position, offered: Offered) -> None:
+        """The log is empty behind a position now; the leader sends what follows."""
         self._tail.clear()
-        self._placing.end_offset = offset
-        self._applying.restart(position.index, offset)
+        self._placing.end_offset = offered.offset
+        try:
+            self._applying.restart(position.index, offered)
+        except StorageError:  # a state that this release does not know
+            self._on_failed()
+            return
         self._core.advance(snapshot=position)
         self._pump()
 

@@ -20,7 +20,7 @@ from appliance.coordination.group_messages import (
     StoredOffset,
 )
 from appliance.limits import MAX_GROUPS
-from appliance.types import GroupName, PartitionIndex, TopicId
+from appliance.types import GroupName, Offset, PartitionIndex, TimestampMs, TopicId
 
 Place = tuple[TopicId, PartitionIndex]
 
@@ -29,6 +29,22 @@ class _Kept(msgspec.Struct):
     generation: int = 0
     protocol_type: str = ""
     offsets: dict[Place, StoredOffset] = {}
+
+
+class KeptGroup(msgspec.Struct, frozen=True, array_like=True):
+    """One group as a snapshot holds it."""
+
+    group: GroupName
+    generation: int
+    protocol_type: str
+    offsets: tuple[tuple[TopicId, PartitionIndex, Offset, int, str, TimestampMs], ...]
+    """Of each partition: topic, partition, offset, leader epoch, metadata, time."""
+
+
+class KeptGroups(msgspec.Struct, frozen=True, tag="groups/1"):
+    """All groups as a snapshot holds them."""
+
+    groups: tuple[KeptGroup, ...]
 
 
 class GroupStore:
@@ -88,6 +104,31 @@ class GroupStore:
                 self._forget_topic(command.topic)
             case _:
                 assert_never(command)
+
+    def kept(self) -> KeptGroups:
+        """Everything, for a snapshot."""
+        return KeptGroups(
+            tuple(
+                KeptGroup(
+                    name,
+                    kept.generation,
+                    kept.protocol_type,
+                    tuple(map(msgspec.structs.astuple, kept.offsets.values())),
+                )
+                for name, kept in self._groups.items()
+            )
+        )
+
+    def restore(self, kept: KeptGroups) -> None:
+        """Holds what a snapshot holds, and nothing else."""
+        self._groups = {
+            each.group: _Kept(
+                each.generation,
+                each.protocol_type,
+                {(offset[0], offset[1]): StoredOffset(*offset) for offset in each.offsets},
+            )
+            for each in kept.groups
+        }
 
     def _keep(self, group: GroupName) -> _Kept:
         return self._groups.setdefault(group, _Kept())

@@ -27,7 +27,7 @@ from appliance.raft import (
     transfer,
 )
 from appliance.raft import receive as reception
-from appliance.raft.configuration import Configuration
+from appliance.raft.configuration import Configuration, Placed
 from appliance.raft.messages import PeerMessage, SnapshotOffer
 from appliance.raft.outbox import Outbox
 from appliance.raft.ready import (
@@ -114,6 +114,11 @@ class Core:
     def configuration(self) -> Configuration:
         """The configuration in force."""
         return self._state.configuration
+
+    @property
+    def configurations(self) -> tuple[Placed, ...]:
+        """The configurations of this log, from the one in force at its base on."""
+        return tuple(self._state.configurations)
 
     @property
     def installing(self) -> SnapshotOffer | None:

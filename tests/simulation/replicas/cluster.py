@@ -9,11 +9,12 @@ import trio
 from checkers import Checkers, Violation
 from replicas.machine import Machine
 
+from appliance.broker.snapshots import Offered
 from appliance.errors import ErrorCode, RequestError
 from appliance.raft.configuration import Configuration
 from appliance.raft.messages import PeerMessage
 from appliance.raft.ready import Refused
-from appliance.types import Entry, EntryHeader, EntryKind, NodeId
+from appliance.types import Entry, EntryHeader, EntryKind, NodeId, Offset
 from tests.simulation.keys import SeededKeys
 
 
@@ -35,6 +36,8 @@ class Cluster:
         self.cut: set[tuple[int, int]] = set()
         self.ran_s = 0.0
         self.stormy = True
+        self.log_start = Offset(0)
+        """Nothing below it is to be seen any more; what is at or above it is never to be lost."""
         self._written = 0
         self._asked = False
 
@@ -64,7 +67,13 @@ class Cluster:
 
     # --- the network ----------------------------------------------------------------------------
 
-    def send(self, sender: int, message: PeerMessage, entries: Sequence[Entry]) -> None:
+    def send(
+        self,
+        sender: int,
+        message: PeerMessage,
+        entries: Sequence[Entry],
+        offered: Offered | None,
+    ) -> None:
         """A message leaves a machine."""
         if (sender, message.to) in self.cut:
             self.faults["cut off"] += 1
@@ -72,16 +81,22 @@ class Cluster:
         if self.dice.random() < self.loss:
             self.faults["lost"] += 1
             return
-        self.nursery.start_soon(self._travel, sender, message, entries)
+        self.nursery.start_soon(self._travel, sender, message, entries, offered)
         if self.dice.random() < self.duplication:
             self.faults["doubled"] += 1
-            self.nursery.start_soon(self._travel, sender, message, entries)
+            self.nursery.start_soon(self._travel, sender, message, entries, offered)
 
-    async def _travel(self, sender: int, message: PeerMessage, entries: Sequence[Entry]) -> None:
+    async def _travel(
+        self,
+        sender: int,
+        message: PeerMessage,
+        entries: Sequence[Entry],
+        offered: Offered | None,
+    ) -> None:
         await trio.sleep(0.0003 + self.dice.random() * 0.004)
         machine = self.machines.get(message.to)
         if machine is not None and (sender, message.to) not in self.cut:
-            machine.receive(message, entries)
+            machine.receive(message, entries, offered)
 
     # --- clients --------------------------------------------------------------------------------
 
@@ -102,6 +117,8 @@ class Cluster:
                 self._hand_over()
             elif draw < 0.05:
                 await self._change()
+            elif draw < 0.15:
+                self._let_go()
 
     def _write(self, machine: Machine) -> bool:
         self._written += 1
@@ -123,6 +140,13 @@ class Cluster:
         leader = self.leader()
         if not self._asked and leader is not None:
             self._asked = self._write(leader)
+
+    def _let_go(self) -> None:
+        """Most of what is decided is not wanted any more."""
+        leader = self.leader()
+        if leader is not None and leader.replica is not None:
+            end = leader.replica.high_watermark
+            self.log_start = max(self.log_start, Offset(end - self.dice.choice((0, 0, 5, 20))))
 
     def _hand_over(self) -> None:
         leader = self.leader()

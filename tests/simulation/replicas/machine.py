@@ -13,12 +13,15 @@ from uuid import UUID
 import trio
 from checkers import Violation
 
+from appliance.broker import snapshots
 from appliance.broker.hosting import Environment
 from appliance.broker.pacing import MovePace
 from appliance.broker.recovering import recover
 from appliance.broker.replica import Replica
+from appliance.broker.snapshots import Offered
+from appliance.errors import StorageError
 from appliance.limits import DEFAULT_MOVES_MB_PER_S, RAFT_TICK_MS
-from appliance.raft.messages import AppendReply, PeerMessage, VoteReply
+from appliance.raft.messages import AppendReply, PeerMessage, SnapshotOffer, VoteReply
 from appliance.raft.ready import Leadership, Role, Shrunk
 from appliance.storage.node import NodeDirectory
 from appliance.types import (
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 CLUSTER = ClusterId(UUID(int=21))
 DOMAIN = KeyDomainId(UUID(int=22))
 PARTITION = PartitionId(UUID(int=23))
+SEGMENT_BYTES = 1500
 
 
 def stamp(payload: bytearray, header: EntryHeader) -> None:
@@ -104,7 +108,12 @@ class Machine:
         )
         log = await storage.open_log(PARTITION)
         self.storage = storage
-        recovered = await recover(log, storage.hard_state(PARTITION), self.cluster.first, scan=True)
+        log.limit_segments(max_bytes=SEGMENT_BYTES, max_ms=1 << 40)
+        kept = await log.read_snapshot()
+        snapshot = snapshots.decode(kept.state) if kept is not None else None
+        recovered = await recover(
+            log, storage.hard_state(PARTITION), self.cluster.first, scan=True, snapshot=snapshot
+        )
         hard = recovered.state
         self.cluster.checkers.saved(self.node, hard.term, hard.vote)
         self._last = self.digest = 0
@@ -118,12 +127,25 @@ class Machine:
                 self,
                 MovePace(DEFAULT_MOVES_MB_PER_S << 20, clock),
             )
-            self.replica = Replica(PARTITION, log, self, recovered, environment)
+            self.replica = Replica(PARTITION, log, self, recovered, environment, snapshot=snapshot)
             self.log = log
+            nursery.start_soon(self._keep_house, self.replica)
             while not self.replica.failed:
                 await trio.sleep(RAFT_TICK_MS / 1000)
                 self.replica.tick()
             nursery.cancel_scope.cancel()
+
+    async def _keep_house(self, replica: Replica[int]) -> None:
+        """Frees what nobody is to see any more, now and then, as a partition does."""
+        while True:
+            await trio.sleep(self.source.random() * 0.6)
+            first = self.log.first_index
+            try:
+                await replica.beginning.free(min(self.cluster.log_start, replica.high_watermark))
+            except StorageError:
+                return  # the log has failed: the process ends by itself
+            if self.log.first_index > first:
+                self.cluster.faults["files freed"] += 1
 
     def crash(self) -> None:
         """kill -9, or worse."""
@@ -167,7 +189,12 @@ class Machine:
         elif isinstance(message, AppendReply) and message.conflict is None:
             held = message.match <= self.log.durable
             checkers.attested(self.node, message.term, message.match, hard.term, held=held)
-        self.cluster.send(self.node, message, tuple(entries))
+        offered = None
+        if isinstance(message, SnapshotOffer):
+            offered = self.replica.beginning.offered(message.position)  # type: ignore[union-attr]
+            if offered is None:
+                return
+        self.cluster.send(self.node, message, tuple(entries), offered)
 
     def led(self, group: PartitionId, leadership: Leadership) -> None:
         if leadership.role is Role.LEADER:
@@ -186,10 +213,12 @@ class Machine:
     def damaged(self, group: PartitionId, *, distrusted: bool) -> None:
         """The process ends with its log, and starts again."""
 
-    def receive(self, message: PeerMessage, entries: Sequence[Entry]) -> None:
+    def receive(
+        self, message: PeerMessage, entries: Sequence[Entry], offered: Offered | None
+    ) -> None:
         """A message has arrived."""
         if self.replica is not None and not self._scope.cancel_called:
-            self.replica.step(message, entries)
+            self.replica.step(message, entries, offered)
 
     # --- the state machine ------------------------------------------------------------------------
 
@@ -208,6 +237,16 @@ class Machine:
         self.digest = hash((self.digest, header.index, value))
         return value
 
+    def snapshot(self) -> bytes:
+        """The offset that comes next, and what all values so far come to."""
+        return f"{self._last} {self.digest}".encode()
+
+    def restore(self, state: bytes) -> None:
+        """Goes on from a snapshot: its own, or one that its leader has sent."""
+        self._last, self.digest = map(int, state.split())
+        if self.replica is not None:
+            self.cluster.faults["begun anew"] += 1
+
     @property
     def applied(self) -> int:
         """The last entry of any kind whose effect is here."""
@@ -225,8 +264,11 @@ class Machine:
 
     async def judge(self) -> None:
         """The sealed log, read back whole, must be the one that everybody holds."""
-        before = 0
-        index, last = Index(1), self.log.last.index
+        index, last = self.log.first_index, self.log.last.index
+        begins = self.log.segments()[0].first_offset
+        if begins > self.cluster.log_start:
+            raise Violation("nothing-acknowledged-lost", f"{self.node} begins at {begins}")
+        before = self.log.term_at(Index(index - 1)) or 0
         while index <= last:
             for entry in await self.log.entries(index, last, 1 << 20):
                 header = entry.header

@@ -97,6 +97,7 @@ class Disk:
         self.full = set()
         self.flushes = 0
         self.known_last = {}
+        self.snapshots = {}
 
 
 class Log:
@@ -159,8 +160,9 @@ class Log:
         del self.staged[max(0, kept - len(self.entries_held)) :]
         del self.entries_held[kept:]
 
-    async def reset(self, position, offset):
+    async def reset(self, position, offset, snapshot=None):
         await trio.lowlevel.checkpoint()
+        self.disk.snapshots[self.partition] = snapshot
         assert not self.flushing
         self.staged.clear()
         self.entries_held.clear()
@@ -194,18 +196,28 @@ class Log:
     def limit_segments(self, *, max_bytes, max_ms):
         self.limits = (max_bytes, max_ms)
 
-    async def raise_start(self, offset, *, applied=None):
+    async def read_snapshot(self):
+        await trio.lowlevel.checkpoint()
+        return self.disk.snapshots.get(self.partition)
+
+    async def raise_start(self, offset, *, applied=None, snapshot=None):
         await trio.lowlevel.checkpoint()
         self.start_offset = max(self.start_offset, offset)
         held = self.entries_held
-        while held and applied and held[0].header.next_offset <= offset:
-            header = held[0].header
-            if header.index > applied or len(held) == 1:
+        gone = 0
+        while applied and gone + 1 < len(held):
+            header = held[gone].header
+            if header.next_offset > offset or header.index > applied:
                 break
-            del held[0]
+            gone += 1
+        if gone and snapshot is not None:
+            self.disk.snapshots[self.partition] = snapshot(held[gone - 1].header.index)
+        if gone:
+            header = held[gone - 1].header
             self.disk.bases[self.partition] = (
                 Position(header.term, header.index), header.next_offset
             )  # fmt: skip
+            del held[:gone]
 
     def append(self, entries):
         if self.closed:

@@ -6,13 +6,23 @@ import pytest
 import trio
 
 from appliance.broker.log_writer import LogWriter, Reports
+from appliance.broker.snapshots import GroupSnapshot, Offered
 from appliance.ports import HardState
-from appliance.types import Index, Offset, PartitionId, Position, Term
+from appliance.raft.configuration import Configuration, Placed
+from appliance.types import Index, NodeId, Offset, PartitionId, Position, Term, TimestampMs
+
+OFFERED = Offered(
+    Offset(9),
+    GroupSnapshot(
+        Index(4), Offset(9), TimestampMs(0),
+        Placed(Index(0), Configuration(frozenset({NodeId(1)}))), b"state",
+    ),
+)  # fmt: skip
 
 STEPS = {
     "a vote": lambda writer: writer.save(HardState(Term(3), None)),
     "a truncation": lambda writer: writer.truncate(Index(4)),
-    "a reset": lambda writer: writer.reset(Position(Index(4), Term(2)), Offset(9)),
+    "a reset": lambda writer: writer.reset(Position(Index(4), Term(2)), OFFERED),
 }
 
 

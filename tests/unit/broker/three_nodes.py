@@ -149,6 +149,8 @@ class Cluster:
             await outbox.wait()
             await trio.sleep(0.001)
             items = outbox.take()
+            if there not in self.members.values():
+                return  # it was killed, and what is under way to it is lost
             if items and not self.silenced & {number, int(there.node.peers.identity.node)}:
                 payload = memoryview(peer_codec.join(items))
                 try:

@@ -5,10 +5,11 @@ from uuid import UUID
 import pytest
 
 from appliance.broker import liveness, peer_codec
+from appliance.broker.snapshots import GroupSnapshot, Offered
 from appliance.errors import ProtocolViolation
 from appliance.raft import messages as raft
-from appliance.raft.configuration import Configuration
-from appliance.types import Entry, EntryHeader, EntryKind, Position
+from appliance.raft.configuration import Configuration, Placed
+from appliance.types import Entry, EntryHeader, EntryKind, Index, Offset, Position, TimestampMs
 
 GROUP = UUID(int=7)
 ENTRIES = (
@@ -43,6 +44,19 @@ def test_an_append_arrives_with_its_entries() -> None:
     assert [bytes(e.payload) for e in item.entries] == [e.payload for e in ENTRIES]
 
 
+OFFERED = Offered(
+    Offset(40),
+    GroupSnapshot(
+        Index(9), Offset(44), TimestampMs(5),
+        Placed(Index(1), Configuration(frozenset({1, 2}))), b"it",
+    ),
+)  # fmt: skip
+AN_OFFER = raft.SnapshotOffer(
+    sender=1, to=2, term=3, position=Position(1, 2),
+    configuration=Configuration(frozenset({1, 2})), configured_at=1,
+)  # fmt: skip
+
+
 def test_every_kind_of_message_arrives_as_it_was() -> None:
     both = {"sender": 1, "to": 2, "term": 3}
     sent = [
@@ -64,12 +78,23 @@ def test_every_kind_of_message_arrives_as_it_was() -> None:
         raft.TimeoutNow(**both),
     ]
     assert {type(message) for message in sent} == set(peer_codec.KINDS)
-    offsets = [40 if isinstance(message, raft.SnapshotOffer) else None for message in sent]
-    pairs = zip(sent, offsets, strict=True)
-    delivery = a_delivery(*(peer_codec.encode(GROUP, m, (), offset) for m, offset in pairs))
+    offers = [OFFERED if isinstance(message, raft.SnapshotOffer) else None for message in sent]
+    pairs = zip(sent, offers, strict=True)
+    delivery = a_delivery(*(peer_codec.encode(GROUP, m, (), offered) for m, offered in pairs))
     items = list(peer_codec.split(delivery))
     assert [item.message for item in items] == sent
-    assert [item.offset for item in items] == [offset or 0 for offset in offsets]
+    assert [item.offered for item in items] == offers
+
+
+def test_an_offer_that_holds_no_snapshot_is_refused() -> None:
+    whole = peer_codec.encode(GROUP, AN_OFFER, (), OFFERED)
+    list(peer_codec.split(a_delivery(whole)))
+    length = len(peer_codec.encode(GROUP, AN_OFFER))
+    for content in (b"", b"\0" * 8, b"\0" * 8 + b"\x80", whole[length:-1]):
+        item = bytearray(peer_codec.encode(GROUP, AN_OFFER) + content)
+        item[:4] = (len(item) - 4).to_bytes(4, "big")
+        with pytest.raises(ProtocolViolation):
+            list(peer_codec.split(a_delivery(bytes(item))))
 
 
 def test_runs_are_of_one_kind_and_term_and_a_configuration_stands_alone() -> None:

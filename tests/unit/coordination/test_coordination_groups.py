@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,8 +12,10 @@ from appliance.coordination.group_messages import (
     BeginGeneration,
     Claim,
     CommitOffsets,
+    DropGroup,
     Effect,
     ForgetGroup,
+    ForgetTopic,
     Join,
     Joined,
     Persist,
@@ -22,7 +25,7 @@ from appliance.coordination.group_messages import (
     Ticket,
 )
 from appliance.coordination.group_states import GroupState
-from appliance.coordination.group_store import GroupStore
+from appliance.coordination.group_store import GroupStore, KeptGroups
 from appliance.coordination.groups import Groups
 from appliance.errors import ErrorCode
 from appliance.limits import MAX_GROUP_METADATA_BYTES
@@ -361,6 +364,41 @@ def test_a_group_with_offsets_is_not_forgotten() -> None:
     store.apply(CommitOffsets(GROUP, (stored,)))
     store.apply(ForgetGroup(GROUP))
     assert list(store.offsets(GROUP).values()) == [stored]
+
+
+OFFSETS = st.builds(
+    StoredOffset,
+    st.integers(1, 3).map(lambda number: TopicId(UUID(int=number))),
+    st.integers(0, 2).map(PartitionIndex),
+    st.integers(0, 1 << 62).map(Offset),
+    st.integers(-1, 5),
+    st.text(max_size=5),
+    st.integers(0, 1 << 50).map(TimestampMs),
+)
+NAMES = st.sampled_from([GroupName("a"), GroupName("b"), GroupName("c")])
+COMMANDS = st.one_of(
+    st.builds(BeginGeneration, NAMES, st.integers(1, 9), st.just("consumer")),
+    st.builds(CommitOffsets, NAMES, st.lists(OFFSETS, max_size=3).map(tuple)),
+    st.builds(DropGroup, NAMES),
+    st.builds(ForgetGroup, NAMES),
+    st.builds(ForgetTopic, st.integers(1, 3).map(lambda number: TopicId(UUID(int=number)))),
+)
+
+
+@given(st.lists(COMMANDS, max_size=30), st.data())
+def test_a_store_that_is_taken_up_anywhere_goes_on_to_the_same(commands, data) -> None:
+    cut = data.draw(st.integers(0, len(commands)))
+    whole, before, after = GroupStore(), GroupStore(), GroupStore()
+    for command in commands:
+        whole.apply(command)
+    for command in commands[:cut]:
+        before.apply(command)
+    sent = msgspec.msgpack.decode(msgspec.msgpack.encode(before.kept()), type=KeptGroups)
+    after.apply(BeginGeneration(GroupName("gone"), 1, "consumer"))
+    after.restore(sent)
+    for command in commands[cut:]:
+        after.apply(command)
+    assert after.kept() == whole.kept()
 
 
 @pytest.mark.parametrize("session_ms", [0, 5_999, 1_800_001])

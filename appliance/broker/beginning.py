@@ -1,0 +1,72 @@
+"""Where one replica's log begins: what goes, what is kept of it, and what a member is offered.
+
+Rules: files go once they are applied, behind a snapshot that the same manifest names. A leader
+keeps, up to a bound, what one of its members has not got yet; a follower lets go of what it has
+applied, whoever may lead by its log next. What is offered is the state of now (`snapshots`).
+"""
+
+import structlog
+
+from appliance.broker.applying import Applying
+from appliance.broker.snapshots import GroupSnapshot, Offered, bytes_below, kept, members_at
+from appliance.limits import MAX_KEPT_FOR_LAGGING_BYTES
+from appliance.ports import PartitionLog, Snapshot
+from appliance.raft.core import Core
+from appliance.raft.ready import Role
+from appliance.types import Index, Offset, PartitionId, Position
+
+log = structlog.get_logger()
+
+
+class Beginning:
+    """See the module."""
+
+    def __init__(
+        self, partition: PartitionId, log: PartitionLog, core: Core, applying: Applying[object]
+    ) -> None:
+        """Of a replica's log, its consensus, and what it has applied."""
+        self._partition = partition
+        self._log = log
+        self._core = core
+        self._applying = applying
+
+    async def free(self, below: Offset) -> None:
+        """Removes files that lie below an offset whole and are applied. Raises StorageError."""
+        may_go = self._applying.applied
+        if bytes_below(self._log.segments(), below) <= MAX_KEPT_FOR_LAGGING_BYTES:
+            may_go = min(may_go, self._held_by_all())
+        await self._log.raise_start(below, applied=may_go, snapshot=self._to_keep)
+        self._forget_removed()
+
+    def _held_by_all(self) -> Index:
+        """Up to where every member holds the log, as far as this one is to care."""
+        if self._core.role is not Role.LEADER:
+            return self._applying.applied
+        members = self._core.configuration.members
+        return min(self._core.matched(node) or Index(0) for node in members)
+
+    def _to_keep(self, base: Index) -> Snapshot | None:
+        """What this log is to keep when its entries up to `base` go."""
+        snapshot = kept(self._snapshot(base))
+        if snapshot is None:
+            log.warning("a log keeps its entries: what they amount to is larger than may be",
+                        partition=str(self._partition))  # fmt: skip
+        return snapshot
+
+    def _snapshot(self, base: Index) -> GroupSnapshot:
+        return self._applying.snapshot(members_at(self._core.configurations, base))
+
+    def _forget_removed(self) -> None:
+        """Tells consensus that the entries before the log's first one are gone."""
+        base = Index(self._log.first_index - 1)
+        term = self._log.term_at(base)
+        if term is not None and self._core.term_at(base) is not None:
+            self._core.compact(base=base, snapshot=Position(term, base))
+
+    def offered(self, position: Position) -> Offered | None:
+        """What goes with the offer of a snapshot; None if the log begins elsewhere by now."""
+        segment = self._log.segments()[0]
+        if segment.first_index != position.index + 1:
+            return None
+        snapshot = self._snapshot(position.index)
+        return Offered(segment.first_offset, snapshot) if kept(snapshot) is not None else None
