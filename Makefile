@@ -45,7 +45,7 @@ mutants: install  ## deliberate bugs, and the checker that catches each (ARGS='N
 	$(BIN)/python tests/simulation/mutants.py $(ARGS)
 
 test-clients: install  ## Kafka clients in five languages against an appliance (minutes; writes docs/clients.md)
-	$(BIN)/python tests/clients/run.py
+	$(BIN)/python tests/clients/run.py $(ARGS)
 
 test-reference: install  ## the same requests to a real Apache Kafka and to an appliance (minutes; needs Java and Maven; writes docs/reference.md)
 	@$(BIN)/python tests/reference/run.py $(ARGS); code=$$?; test $$code -eq 77 || exit $$code

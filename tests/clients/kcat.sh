@@ -24,8 +24,15 @@ login() {
         -X sasl.password="$PASSWORD" -X message.timeout.ms=10000
 }
 
+quota() {
+    for _ in $(seq 50); do head -c 15000 /dev/urandom | base64 -w 0; echo; done |
+        timeout 60 kcat $admin -P -t "$topic" -X client.id="$SLOW" -X batch.num.messages=1 \
+            -X message.timeout.ms=60000 2>&1 | grep -i throttled
+}
+
 check "admin: cluster" kcat $admin -L
 for codec in none gzip snappy lz4 zstd; do check "produce $codec" produce "$codec"; done
 check "consume" consume
 check "mutual TLS refused" refused
 for mechanism in SCRAM-SHA-256 SCRAM-SHA-512; do check "$mechanism" login "$mechanism"; done
+check "quota" quota

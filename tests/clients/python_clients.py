@@ -8,13 +8,18 @@ import os
 import ssl
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+
+import python_writers as writers
 
 TOPIC = f"{sys.argv[1]}-{time.time_ns()}"
 MADE: list[int] = []
 """How many records each produce before the consume has made."""
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 E = os.environ
+KILLING = E.get("MODE") == "kill"
+THROTTLED_S = 1.5
+"""By how much a client must be slower under its quota, where it tells nothing of it."""
 
 
 def check(name: str, body: Callable[[], object]) -> None:
@@ -97,6 +102,9 @@ def confluent() -> None:
         expect(producer.flush(20) == 0 and not errors, errors[:1])
         MADE.append(count)
 
+    if KILLING:
+        writers.confluent(options("admin"))
+        return
     admin = AdminClient(options("admin"))
 
     def wait(futures: dict[object, object]) -> None:
@@ -160,6 +168,18 @@ def confluent() -> None:
     def token(_: str) -> tuple[str, float]:
         return E["TOKEN"], time.time() + 600
 
+    def bearer() -> None:
+        """A token that the application has, and one that the client fetches itself."""
+        produce(login("OAUTHBEARER", oauth_cb=token), 5)
+        fetched = {
+            "sasl.oauthbearer.method": "oidc",
+            "sasl.oauthbearer.client.id": E["TOKEN_CLIENT"],
+            "sasl.oauthbearer.client.secret": E["TOKEN_SECRET"],
+            "sasl.oauthbearer.token.endpoint.url": E["TOKEN_URL"],
+            "https.ca.location": E["TOKEN_CA"],
+        }
+        produce(login("OAUTHBEARER", **fetched), 5)
+
     check("admin: topics", topics)
     check("admin: settings", settings)
     check("admin: cluster", lambda: admin.describe_cluster().result(20))
@@ -173,7 +193,10 @@ def confluent() -> None:
     check("mutual TLS refused", refused(lambda: produce(options("nobody"), 1)))
     check("SCRAM-SHA-256", lambda: scram(ScramMechanism.SCRAM_SHA_256, "SCRAM-SHA-256"))
     check("SCRAM-SHA-512", lambda: scram(ScramMechanism.SCRAM_SHA_512, "SCRAM-SHA-512"))
-    check("OAUTHBEARER", lambda: produce(login("OAUTHBEARER", oauth_cb=token), 5))
+    check("OAUTHBEARER", bearer)
+    check("quota", lambda: expect(
+        writers.confluent_throttled(options("admin"), TOPIC) > 0, "no throttling was seen"
+    ))  # fmt: skip
     check("admin: deletion", lambda: wait(admin.delete_topics([TOPIC])))
 
 
@@ -185,7 +208,26 @@ def kafka_python() -> None:
 
     warnings.simplefilter("ignore")
     from kafka import KafkaConsumer, KafkaProducer
-    from kafka.admin import KafkaAdminClient, NewTopic
+    from kafka.admin import (
+        ACL,
+        ACLFilter,
+        ACLOperation,
+        ACLPermissionType,
+        ACLResourcePatternType,
+        ConfigResource,
+        ConfigResourceType,
+        KafkaAdminClient,
+        NewPartitions,
+        NewTopic,
+        ResourcePattern,
+        ResourcePatternFilter,
+        ResourceType,
+    )  # fmt: skip
+    from kafka.net.sasl.oauth import AbstractTokenProvider
+
+    class Token(AbstractTokenProvider):
+        def token(self) -> str:
+            return E["TOKEN"]
 
     def options(user: str) -> dict[str, object]:
         return {
@@ -228,15 +270,58 @@ def kafka_python() -> None:
         reader.close()
         expect(seen == sum(MADE), f"saw {seen} of {sum(MADE)}")
 
+    def topics() -> None:
+        admin.create_topics([NewTopic(TOPIC, 2, -1)])
+        admin.create_partitions({TOPIC: NewPartitions(3)})
+        (told,) = admin.describe_topics([TOPIC])
+        expect(len(told["partitions"]) == 3, "three partitions")
+
+    def settings() -> None:
+        topic = ConfigResourceType.TOPIC
+        changed = ConfigResource(topic, TOPIC, configs={"max.message.bytes": "500000"})
+        admin.alter_configs([changed])
+        told = admin.describe_configs([ConfigResource(topic, TOPIC)])
+        expect("500000" in repr(told), told)
+
+    def acls() -> None:
+        what = (ResourceType.TOPIC, "kafka-python", ACLResourcePatternType.PREFIXED)
+        whom = ("User:late", "*", ACLOperation.READ, ACLPermissionType.DENY)
+        wanted = ACLFilter(*whom, ResourcePatternFilter(*what))
+        made = admin.create_acls([ACL(*whom, ResourcePattern(*what))])
+        expect(len(made["succeeded"]) == 1, made)
+        expect(len(admin.describe_acls(wanted)[0]) == 1, "described")
+        ((_, gone, _),) = admin.delete_acls([wanted])
+        expect(len(gone) == 1, "deleted")
+
+    def groups() -> None:
+        group = f"{TOPIC}-group"
+        expect(group in repr(admin.list_groups()), "listed")
+        expect(group in admin.describe_groups([group]), "described")
+        admin.delete_groups([group])
+
+    def bearer() -> None:
+        base = login("OAUTHBEARER") | {"sasl_oauth_token_provider": Token()}
+        produce({k: v for k, v in base.items() if "plain" not in k}, count=5)
+
+    if KILLING:
+        writers.kafka_python(options("admin"))
+        return
     admin = KafkaAdminClient(**options("admin"))
-    check("admin: topics", lambda: admin.create_topics([NewTopic(TOPIC, 2, -1)]))
+    check("admin: topics", topics)
+    check("admin: settings", settings)
     check("admin: cluster", admin.describe_cluster)
+    check("ACLs", acls)
     for codec in CODECS:
         check(f"produce {codec}", lambda c=codec: produce(options("admin"), c))
     check("consume", consume)
     check("mutual TLS refused", refused(lambda: produce(options("nobody"), count=1)))
     for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
         check(mechanism, lambda m=mechanism: produce(login(m), count=5))
+    check("OAUTHBEARER", bearer)
+    check("quota", lambda: expect(
+        writers.kafka_python_throttled(options("admin"), TOPIC) > 0, "no throttling was seen"
+    ))  # fmt: skip
+    check("admin: groups", groups)
     check("admin: deletion", lambda: admin.delete_topics([TOPIC]))
 
 
@@ -245,7 +330,13 @@ def kafka_python() -> None:
 
 def aiokafka() -> None:
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-    from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+    from aiokafka.abc import AbstractTokenProvider
+    from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+    from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+    class Token(AbstractTokenProvider):
+        async def token(self) -> str:
+            return E["TOKEN"]
 
     def options(user: str) -> dict[str, object]:
         context = ssl.create_default_context(cafile=E["CA"])
@@ -287,25 +378,57 @@ def aiokafka() -> None:
                 seen += sum(map(len, batches.values()))
             await reader.commit()
 
-    async def administer(*, delete: bool) -> None:
+    async def administer(what: Callable[[AIOKafkaAdminClient], Awaitable[object]]) -> None:
         admin = AIOKafkaAdminClient(**options("admin"))
         await admin.start()
         try:
-            if delete:
-                await admin.delete_topics([TOPIC])
-            else:
-                await admin.create_topics([NewTopic(TOPIC, 2, 1)])
+            await what(admin)
         finally:
             await admin.close()
 
-    check("admin: topics", lambda: asyncio.run(administer(delete=False)))
+    async def topics(admin: AIOKafkaAdminClient) -> None:
+        await admin.create_topics([NewTopic(TOPIC, 2, 1)])
+        await admin.create_partitions({TOPIC: NewPartitions(3)})
+        (told,) = await admin.describe_topics([TOPIC])
+        expect(len(told["partitions"]) == 3, "three partitions")
+
+    async def settings(admin: AIOKafkaAdminClient) -> None:
+        changed = {"max.message.bytes": "500000"}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, TOPIC, changed)])
+        told = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, TOPIC)])
+        expect("500000" in repr(told), told)
+
+    async def groups(admin: AIOKafkaAdminClient) -> None:
+        group = f"{TOPIC}-group"
+        expect(group in repr(await admin.list_consumer_groups()), "listed")
+        expect(group in repr(await admin.describe_consumer_groups([group])), "described")
+
+    async def throttled() -> None:
+        more = await writers.held_up(
+            lambda client_id: writers.aiokafka_pace(options("admin"), TOPIC, client_id)
+        )
+        expect(more > THROTTLED_S, f"{more:.1f} s more")
+
+    def bearer() -> None:
+        base = login("OAUTHBEARER") | {"sasl_oauth_token_provider": Token()}
+        asyncio.run(produce({k: v for k, v in base.items() if "plain" not in k}, count=5))
+
+    if KILLING:
+        asyncio.run(writers.aiokafka(options("admin")))
+        return
+    check("admin: topics", lambda: asyncio.run(administer(topics)))
+    check("admin: settings", lambda: asyncio.run(administer(settings)))
+    check("admin: cluster", lambda: asyncio.run(administer(lambda a: a.describe_cluster())))
     for codec in CODECS:
         check(f"produce {codec}", lambda c=codec: asyncio.run(produce(options("admin"), c)))
     check("consume", lambda: asyncio.run(consume()))
     check("mutual TLS refused", refused(lambda: asyncio.run(produce(options("nobody"), count=1))))
     for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
         check(mechanism, lambda m=mechanism: asyncio.run(produce(login(m), count=5)))
-    check("admin: deletion", lambda: asyncio.run(administer(delete=True)))
+    check("OAUTHBEARER", bearer)
+    check("quota", lambda: asyncio.run(throttled()))
+    check("admin: groups", lambda: asyncio.run(administer(groups)))
+    check("admin: deletion", lambda: asyncio.run(administer(lambda a: a.delete_topics([TOPIC]))))
 
 
 {"confluent": confluent, "kafka-python": kafka_python, "aiokafka": aiokafka}[sys.argv[1]]()

@@ -1,147 +1,69 @@
 """`make test-clients`: real Kafka clients against a real appliance, and the table of what passed.
 
 Starts a quickstart with a listener for logins, installs each client by its own package manager into
-`.clients/`, runs its checks, and writes docs/clients.md. A client that cannot be installed here is
+`.clients/`, runs its checks, and writes docs/clients.md: of all, or of those that are named and, as
+they were when they ran last, of the others. A client that cannot be installed here is
 shown as skipped with the reason, never as passed. Exits with 1 if any check failed that is not
 listed, with its reason, in KNOWN.
 """
 
 import json
-import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from platform import machine
 
-import jwt
-from cryptography.hazmat.primitives.asymmetric import ec
-from jwt.algorithms import ECAlgorithm
+from killing import killed
+from running import SLOW_BYTES_PER_S, TOLD, Appliance, appliance
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CLIENTS = ROOT / ".clients"
 PAGE = ROOT / "docs" / "clients.md"
-COMMAND = Path(sys.executable).with_name("memorystreamer")
-PASSWORD = "pencil"  # of a user that lives as long as this run
+LAST = CLIENTS / "last.json"
+"""What each client's last run came to."""
 KAFKA_CLIENTS = "4.1.0"
-INSTALL_S, RUN_S, START_S = 540, 240, 90
+INSTALL_S, RUN_S = 540, 240
 
+UNDER_KILL = "idempotent produce under kill -9"
+TELEMETRY = "telemetry (KIP-714)"
 CHECKS = (
     "produce none", "produce gzip", "produce snappy", "produce lz4", "produce zstd", "consume",
     "admin: topics", "admin: settings", "admin: cluster", "admin: groups", "admin: deletion",
-    "ACLs", "mutual TLS refused", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER",
+    "ACLs", "mutual TLS refused", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", UNDER_KILL,
+    "quota", TELEMETRY,
 )  # fmt: skip
 
-KNOWN = {
+LIBRDKAFKA, KCAT, KAFKA_PYTHON, AIOKAFKA = (
+    "confluent-kafka (librdkafka)", "kcat", "kafka-python", "aiokafka",
+)  # fmt: skip
+JAVA, KAFKAJS, PLATFORMATIC, FRANZ = (
+    f"Java client {KAFKA_CLIENTS}", "kafkajs", "@platformatic/kafka", "franz-go",
+)  # fmt: skip
+
+NOT_IN_CLIENT = {
     **{
-        ("kafka-python", f"produce {codec}"): "needs a package for the codec that is not installed"
-        for codec in ("snappy", "lz4", "zstd")
+        (KCAT, check): "kcat produces, consumes and lists"
+        for check in CHECKS
+        if check == "ACLs" or (check.startswith("admin: ") and check != "admin: cluster")
     },
-    ("@platformatic/kafka", "produce zstd"): "needs a Node.js with zstd (22.15)",
+    (KCAT, "OAUTHBEARER"): "this build of kcat makes unsigned tokens only, it has no `oidc`",
+    (KCAT, UNDER_KILL): "it ends by itself when every broker that it knows is down, here the one",
+    (AIOKAFKA, "ACLs"): "its administration has none",
+    **{
+        (client, TELEMETRY): "it does not know KIP-714"
+        for client in (KAFKA_PYTHON, AIOKAFKA, KAFKAJS, PLATFORMATIC)
+    },
+    (KCAT, TELEMETRY): "its librdkafka is older than 2.5",
 }
+"""What a client cannot do whatever the broker is, with what it has instead."""
+
+KNOWN: dict[tuple[str, str], str] = {}
 """Failures that are the client's on this machine, with the reason."""
 
 Results = dict[str, str]
 """Per check `ok`, or why it failed."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Appliance:
-    """A quickstart, first as it comes, then with a listener for logins beside the others."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.kafka, self.native, self.login = free_port(), free_port(), free_port()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        ports = ("--kafka-port", str(self.kafka), "--native-port", str(self.native))
-        log = (self.directory.parent / "log").open("ab")
-        self._process = subprocess.Popen(
-            [COMMAND, "quickstart", "--dir", self.directory, *ports], stdout=log, stderr=log
-        )
-        deadline = time.monotonic() + START_S
-        while not (self.directory.parent / "log").read_bytes().count(b"\nready "):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                sys.exit((self.directory.parent / "log").read_text())
-            time.sleep(0.1)
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait(30)
-        (self.directory.parent / "log").write_bytes(b"")
-
-    def offer_logins(self) -> str:
-        """Adds the listener to the node's file; returns a token of its issuer."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        public = json.loads(ECAlgorithm.to_jwk(key.public_key())) | {"kid": "one"}
-        keys = self.directory / "issuer.jwks"
-        keys.write_text(json.dumps({"keys": [public]}))
-        file = self.directory / "nodes" / "1" / "node.toml"
-        listener = f"""[listeners.login]
-bind = "127.0.0.1:{self.login}"
-client_certificate = "optional"
-mechanisms = ["SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
-[listeners.login.oauth]
-issuer = "https://issuer.example"
-audience = "memorystreamer"
-algorithms = ["ES256"]
-keys = "{keys}"
-
-"""
-        file.write_text(file.read_text().replace("[tls]\n", listener + "[tls]\n", 1))
-        claims = {
-            "iss": "https://issuer.example", "aud": "memorystreamer", "sub": "admin",
-            "exp": int(time.time()) + 7200, "iat": int(time.time()),
-        }  # fmt: skip
-        return jwt.encode(claims, key, algorithm="ES256", headers={"kid": "one"})
-
-    def environment(self, token: str) -> dict[str, str]:
-        client = self.directory / "client"
-        found = {
-            "BOOTSTRAP": f"127.0.0.1:{self.kafka}",
-            "LOGIN_BOOTSTRAP": f"127.0.0.1:{self.login}",
-            "CA": str(client / "ca.pem"),
-            "PASSWORD": PASSWORD,
-            "TOKEN": token,
-        }
-        for user in ("admin", "nobody"):
-            certificate, key = client / f"{user}.pem", client / f"{user}.key"
-            both = client / f"{user}.keystore.pem"
-            both.write_bytes(key.read_bytes() + certificate.read_bytes())
-            both.chmod(0o600)
-            found |= {
-                f"CERT_{user}": str(certificate),
-                f"KEY_{user}": str(key),
-                f"KEYSTORE_{user}": str(both),
-            }
-        return os.environ | found
-
-
-@contextmanager
-def appliance() -> Iterator[dict[str, str]]:
-    with tempfile.TemporaryDirectory(prefix="test-clients-") as folder:
-        running = Appliance(Path(folder) / "data")
-        running.start()
-        running.stop()
-        token = running.offer_logins()
-        running.start()
-        try:
-            yield running.environment(token)
-        finally:
-            running.stop()
 
 
 class Skipped(Exception):
@@ -167,6 +89,10 @@ def installed(folder: str, *commands: list[str]) -> Path:
     return place
 
 
+ALLOWED = "org.apache.kafka.sasl.oauthbearer.allowed.urls"
+"""From where the Java client may take a token."""
+
+
 def java() -> list[str]:
     place = CLIENTS / "java"
     place.mkdir(parents=True, exist_ok=True)
@@ -174,20 +100,32 @@ def java() -> list[str]:
         '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
         "<groupId>tests</groupId><artifactId>tests</artifactId><version>1</version><dependencies>"
         "<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-clients</artifactId>"
-        f"<version>{KAFKA_CLIENTS}</version></dependency></dependencies></project>"
+        f"<version>{KAFKA_CLIENTS}</version></dependency>"
+        "<dependency><groupId>com.fasterxml.jackson.core</groupId>"
+        "<artifactId>jackson-databind</artifactId><version>2.21.2</version></dependency>"
+        "<dependency><groupId>org.bitbucket.b_c</groupId><artifactId>jose4j</artifactId>"
+        "<version>0.9.6</version></dependency></dependencies></project>"
     )
     installed(
         "java",
         ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib"],
         ["javac", "-cp", "lib/*", "-d", "out", str(HERE / "java" / "Client.java")],
     )
-    return ["java", "-cp", f"{place}/out:{place}/lib/*", "Client"]
+    allowed = f'"-D{ALLOWED}=file://$TOKEN_FILE"'
+    return ["sh", "-c", f'exec java {allowed} -cp "{place}/out:{place}/lib/*" Client']
 
 
-def node(script: str, package: str) -> list[str]:
-    place = installed("node", ["npm", "install", "--silent", "--no-save", package])
+def node(script: str, *packages: str) -> list[str]:
+    place = installed("node", ["npm", "install", "--silent", "--no-save", *packages])
     shutil.copy(HERE / "node" / script, place / script)
     return ["node", str(place / script)]
+
+
+def newer_node(script: str, *packages: str) -> list[str]:
+    """With a Node.js that has zstd (22.15), from npm where the machine's own is older."""
+    program = f"node-linux-{'arm64' if machine() == 'aarch64' else 'x64'}"
+    _, *command = node(script, *packages, f"{program}@22")
+    return [str(CLIENTS / "node" / "node_modules" / program / "bin" / "node"), *command]
 
 
 def go() -> list[str]:
@@ -204,21 +142,34 @@ def python(name: str) -> list[str]:
     return [sys.executable, str(HERE / "python_clients.py"), name]
 
 
+def kafka_python() -> list[str]:
+    """kafka-python looks for the codecs in packages of their own."""
+    codecs = ("lz4", "zstandard", "python-snappy")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", "."]
+    place = installed("python-codecs", [*pip, *codecs])
+    return ["env", f"PYTHONPATH={place}", *python("kafka-python")]
+
+
 def kcat() -> list[str]:
     if shutil.which("kcat") is None:
         raise Skipped("no kcat on this machine")
     return ["sh", str(HERE / "kcat.sh")]
 
 
+KAFKAJS_CODECS = ("kafkajs-snappy", "@2l/kafkajs-lz4", "@mongodb-js/zstd@1.2.2")
+"""gzip alone comes with kafkajs."""
+
 CLIENTS_TESTED = {
-    "confluent-kafka (librdkafka)": lambda: python("confluent"),
-    "kcat": kcat,
-    "kafka-python": lambda: python("kafka-python"),
-    "aiokafka": lambda: python("aiokafka"),
-    f"Java client {KAFKA_CLIENTS}": java,
-    "kafkajs": lambda: node("kafkajs.mjs", "kafkajs"),
-    "@platformatic/kafka": lambda: node("platformatic.mjs", "@platformatic/kafka"),
-    "franz-go": go,
+    LIBRDKAFKA: lambda: python("confluent"),
+    KCAT: kcat,
+    KAFKA_PYTHON: kafka_python,
+    AIOKAFKA: lambda: python("aiokafka"),
+    JAVA: java,
+    KAFKAJS: lambda: node(
+        "kafkajs.mjs", "kafkajs", "kafkajs-snappy", "@2l/kafkajs-lz4", "@kafkajs/zstd"
+    ),
+    PLATFORMATIC: lambda: newer_node("platformatic.mjs", "@platformatic/kafka"),
+    FRANZ: go,
 }
 
 
@@ -242,48 +193,92 @@ def run(command: list[str], environment: dict[str, str]) -> Results:
     return results or {"run": "it printed no result"}
 
 
+def all_of(name: str, command: list[str], running: Appliance) -> Results:
+    """Everything that is asked of one client."""
+    environment = running.environment()
+    told = running.said(TOLD)
+    results = run(command, environment)
+    if running.said(TOLD) > told:
+        results[TELEMETRY] = "ok"
+    word = "".join(each for each in name.partition(" ")[0] if each.isalnum() or each == "-")
+    if (name, UNDER_KILL) not in NOT_IN_CLIENT:
+        results[UNDER_KILL] = killed(command, environment, word, running)
+    for check in CHECKS:
+        if (name, check) not in NOT_IN_CLIENT:
+            results.setdefault(check, "it printed no result")
+    return results
+
+
+def cell(name: str, check: str, outcome: Results | str) -> str:
+    """What the table says."""
+    if isinstance(outcome, str):
+        return "skipped"
+    if (name, check) in NOT_IN_CLIENT:
+        return "not in this client"
+    if outcome[check] == "ok":
+        return "yes"
+    return "no, see below" if (name, check) in KNOWN else "**no**"
+
+
 def table(outcomes: dict[str, Results | str]) -> str:
     names = list(outcomes)
     rows = [f"| Check | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for check in CHECKS:
-        cells = []
-        for name in names:
-            outcome = outcomes[name]
-            if isinstance(outcome, str):
-                cells.append("skipped")
-            elif check not in outcome:
-                cells.append("")
-            elif outcome[check] == "ok":
-                cells.append("yes")
-            else:
-                cells.append("no, see below" if (name, check) in KNOWN else "**no**")
+        cells = [cell(name, check, outcomes[name]) for name in names]
         rows.append(f"| {check} | {' | '.join(cells)} |")
+    without: dict[tuple[str, str], list[str]] = {}
+    for (name, check), why in NOT_IN_CLIENT.items():
+        without.setdefault((name, why), []).append(check)
     notes = [f"- {name}, {check}: {why}." for (name, check), why in KNOWN.items()]
+    notes += [f"- Not in {name} ({', '.join(c)}): {why}." for (name, why), c in without.items()]
     notes += [f"- {n}: skipped, {why}." for n, why in outcomes.items() if isinstance(why, str)]
     return (
-        "# Clients\n\nMade by `make test-clients` from a run; an empty cell is a check that is not"
-        " made with that client.\nEvery produce is idempotent, every connection TLS 1.3.\n\n"
-        + "\n".join(rows) + "\n\n" + "\n".join(notes) + "\n"
+        "# Clients\n\nMade by `make test-clients`. Every produce is idempotent, every"
+        " connection TLS 1.3.\n\n" + "\n".join(rows) + "\n\n"
+        f"- {UNDER_KILL}: the node is killed twice while the client writes numbers; after that each"
+        " is there, once, in order.\n"
+        f"- quota: a client id with {SLOW_BYTES_PER_S} bytes a second sees that it is throttled, in"
+        " what its client tells of it; kafkajs, @platformatic/kafka and aiokafka tell nothing, so"
+        " it is their pace that is measured.\n"
+        f"- {TELEMETRY}: the metrics that a client pushes are read by the node.\n"
+        + "\n".join(notes) + "\n"
     )  # fmt: skip
 
 
 def main() -> int:
-    outcomes: dict[str, Results | str] = {}
-    failed = 0
-    with appliance() as environment:
+    only = sys.argv[1:]
+    CLIENTS.mkdir(exist_ok=True)
+    ran: dict[str, Results | str] = {}
+    with appliance() as running:
         for name, prepare in CLIENTS_TESTED.items():
+            if only and not any(each in name for each in only):
+                continue
             try:
-                outcome: Results | str = run(prepare(), environment)
+                outcome: Results | str = all_of(name, prepare(), running)
             except Skipped as skipped:
                 outcome = str(skipped)
-            outcomes[name] = outcome
+            ran[name] = outcome
             print(f"{name}: {outcome if isinstance(outcome, str) else ''}", flush=True)
             for check, verdict in outcome.items() if isinstance(outcome, dict) else ():
                 print(f"  {check}: {verdict}", flush=True)
-                failed += verdict != "ok" and (name, check) not in KNOWN
+    last = json.loads(LAST.read_text()) if only and LAST.exists() else {}
+    outcomes = {name: (last | ran)[name] for name in CLIENTS_TESTED if name in last | ran}
+    LAST.write_text(json.dumps(outcomes))
     PAGE.write_text(table(outcomes))
-    passed = sum(v == "ok" for o in outcomes.values() if isinstance(o, dict) for v in o.values())
-    skipped = sum(isinstance(outcome, str) for outcome in outcomes.values())
+    return summary(ran)
+
+
+def summary(ran: dict[str, Results | str]) -> int:
+    """Counts; 1 if something failed that is not known."""
+    verdicts = [
+        (name, check, verdict)
+        for name, outcome in ran.items()
+        if isinstance(outcome, dict)
+        for check, verdict in outcome.items()
+    ]
+    passed = sum(verdict == "ok" for *_, verdict in verdicts)
+    failed = sum(v != "ok" and (name, check) not in KNOWN for name, check, v in verdicts)
+    skipped = sum(isinstance(outcome, str) for outcome in ran.values())
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed else 0
 

@@ -1,13 +1,17 @@
 // franz-go against the appliance: prints one line "CHECK name ok|failed reason" for each check.
+// With MODE=kill it writes numbers instead.
 package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -69,7 +73,60 @@ func produce(ctx context.Context, client *kgo.Client, count int) error {
 	return client.ProduceSync(ctx, records...).FirstErr()
 }
 
+// One number after the other, until each is acknowledged (see killing.py).
+func write() {
+	client := byCertificate("admin", kgo.DefaultProduceTopic(os.Getenv("KILL_TOPIC")))
+	defer client.Close()
+	count, _ := strconv.Atoi(os.Getenv("COUNT"))
+	for i := 0; i < count; i++ {
+		number := i
+		client.Produce(context.Background(), kgo.StringRecord(fmt.Sprint(i)), func(_ *kgo.Record, err error) {
+			if err != nil {
+				fmt.Println("failed", err)
+				os.Exit(1)
+			}
+			if number%10 == 0 {
+				fmt.Printf("PROGRESS %d\n", number)
+			}
+		})
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err := client.Flush(context.Background()); err != nil {
+		fmt.Println("failed", err)
+		os.Exit(1)
+	}
+	fmt.Println("DONE")
+}
+
+// throttle remembers whether the client was told that it is held back.
+type throttle struct{ seen atomic.Int64 }
+
+func (t *throttle) OnBrokerThrottle(_ kgo.BrokerMetadata, interval time.Duration, _ bool) {
+	t.seen.Store(max(t.seen.Load(), int64(interval)))
+}
+
+func throttled(ctx context.Context) error {
+	hook := &throttle{}
+	client := byCertificate("admin", kgo.ClientID(os.Getenv("SLOW")), kgo.WithHooks(hook), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	defer client.Close()
+	for i := 0; i < 50; i++ {
+		value := make([]byte, 20000)
+		rand.Read(value)
+		if err := client.ProduceSync(ctx, &kgo.Record{Topic: topic, Value: value}).FirstErr(); err != nil {
+			return err
+		}
+	}
+	if hook.seen.Load() == 0 {
+		return fmt.Errorf("no throttling was seen")
+	}
+	return nil
+}
+
 func main() {
+	if os.Getenv("MODE") == "kill" {
+		write()
+		return
+	}
 	client := byCertificate("admin")
 	admin := kadm.NewClient(client)
 	check("admin: topics", func(ctx context.Context) error {
@@ -152,6 +209,7 @@ func main() {
 	check("OAUTHBEARER", func(ctx context.Context) error {
 		return produce(ctx, byLogin(oauth.Auth{Token: os.Getenv("TOKEN")}.AsMechanism()), 5)
 	})
+	check("quota", throttled)
 	check("admin: deletion", func(ctx context.Context) error {
 		_, err := admin.DeleteTopics(ctx, topic)
 		return err

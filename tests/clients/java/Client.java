@@ -1,4 +1,5 @@
 // The Java client against the appliance: prints one line "CHECK name ok|failed reason" for each check.
+// With MODE=kill it writes numbers instead.
 
 import java.time.Duration;
 import java.util.*;
@@ -80,7 +81,62 @@ public class Client {
         return seen;
     }
 
+    /** With a token from a file, which it reads itself. */
+    static Properties bearer() {
+        Properties p = scram("OAUTHBEARER", "");
+        p.put("sasl.jaas.config", "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;");
+        p.put("sasl.login.callback.handler.class",
+            "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler");
+        p.put("sasl.oauthbearer.token.endpoint.url", "file://" + System.getenv("TOKEN_FILE"));
+        return p;
+    }
+
+    /** One number after the other, until each is acknowledged (see killing.py). */
+    static void write() throws Exception {
+        int count = Integer.parseInt(System.getenv("COUNT"));
+        Properties p = tls("admin");
+        p.put("enable.idempotence", "true");
+        List<Future<RecordMetadata>> sent = new ArrayList<>();
+        try (var producer = new KafkaProducer<>(p, new StringSerializer(), new StringSerializer())) {
+            for (int i = 0; i < count; i++) {
+                int number = i;
+                sent.add(producer.send(new ProducerRecord<>(System.getenv("KILL_TOPIC"), "" + i), (told, error) -> {
+                    if (error == null && number % 10 == 0) System.out.println("PROGRESS " + number);
+                }));
+                Thread.sleep(5);
+            }
+            for (var each : sent) each.get(120, TimeUnit.SECONDS);
+        }
+        System.out.println("DONE");
+    }
+
+    /** The longest throttling, in ms, that the client tells of. */
+    static double throttled(String topic) throws Exception {
+        Properties p = tls("admin");
+        p.put("client.id", System.getenv("SLOW"));
+        p.put("batch.size", "0");
+        Random random = new Random();
+        try (var producer = new KafkaProducer<>(p, new StringSerializer(), new ByteArraySerializer())) {
+            List<Future<RecordMetadata>> sent = new ArrayList<>();
+            for (int i = 0; i < 50; i++) {
+                byte[] value = new byte[20000];
+                random.nextBytes(value);
+                sent.add(producer.send(new ProducerRecord<>(topic, value)));
+            }
+            for (var each : sent) each.get(60, TimeUnit.SECONDS);
+            double most = 0;
+            for (var each : producer.metrics().entrySet())
+                if (each.getKey().name().equals("produce-throttle-time-max"))
+                    most = Math.max(most, (double) each.getValue().metricValue());
+            return most;
+        }
+    }
+
     public static void main(String[] arguments) throws Exception {
+        if ("kill".equals(System.getenv("MODE"))) {
+            write();
+            return;
+        }
         Properties admin = tls("admin");
         String topic = "java-" + System.nanoTime();
         try (Admin a = Admin.create(admin)) {
@@ -149,6 +205,8 @@ public class Client {
                         }
                     });
                 }
+            check("OAUTHBEARER", () -> produce(bearer(), topic, "none", 5));
+            check("quota", () -> expect(throttled(topic) > 0, "no throttling was seen"));
             check("admin: deletion", () -> {
                 a.deleteTopics(TopicCollection.ofTopicNames(List.of(topic))).all().get();
                 expect(!a.listTopics().names().get().contains(topic), "gone");

@@ -1,16 +1,28 @@
 // kafkajs against the appliance: prints one line "CHECK name ok|failed reason" for each check.
-// It brings gzip alone; the other codecs need packages of their own.
+// It brings gzip alone; the other codecs come in packages of their own. With MODE=kill it writes numbers instead.
 
+import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import lz4 from '@2l/kafkajs-lz4';
+import zstd from '@mongodb-js/zstd';
 import kafkajs from 'kafkajs';
+import snappy from 'kafkajs-snappy';
 
-const { Kafka, CompressionTypes, logLevel, AclResourceTypes, AclOperationTypes, AclPermissionTypes, ResourcePatternTypes } = kafkajs;
+const { Kafka, CompressionTypes, CompressionCodecs, logLevel, AclResourceTypes, AclOperationTypes, AclPermissionTypes, ResourcePatternTypes } = kafkajs;
 const read = (name) => readFileSync(process.env[name], 'utf8');
 const topic = `kafkajs-${Date.now()}`;
+const Lz4 = lz4.default ?? lz4;
 
-function client(user) {
+CompressionCodecs[CompressionTypes.Snappy] = snappy;
+CompressionCodecs[CompressionTypes.LZ4] = new Lz4().codec;
+CompressionCodecs[CompressionTypes.ZSTD] = () => ({
+  compress: (encoder) => zstd.compress(encoder.buffer),
+  decompress: (buffer) => zstd.decompress(buffer),
+});
+
+function client(user, clientId = 'tests') {
   return new Kafka({
-    clientId: 'tests',
+    clientId,
     brokers: [process.env.BOOTSTRAP],
     logLevel: logLevel.NOTHING,
     retry: { retries: 2 },
@@ -18,14 +30,14 @@ function client(user) {
   });
 }
 
-function login(password) {
+function login(password, mechanism = 'scram-sha-256') {
   return new Kafka({
     clientId: 'tests',
     brokers: [process.env.LOGIN_BOOTSTRAP],
     logLevel: logLevel.NOTHING,
     retry: { retries: 1 },
     ssl: { ca: [read('CA')] },
-    sasl: { mechanism: 'scram-sha-256', username: 'admin', password },
+    sasl: { mechanism, username: 'admin', password },
   });
 }
 
@@ -84,6 +96,31 @@ async function consume(count) {
   await consumer.disconnect();
 }
 
+// One number after the other, until each is acknowledged (see killing.py).
+async function write() {
+  const count = Number(process.env.COUNT);
+  const retry = { retries: 1000, initialRetryTime: 100, maxRetryTime: 1000 };
+  const producer = client('admin').producer({ idempotent: true, maxInFlightRequests: 1, retry });
+  await producer.connect();
+  for (let number = 0; number < count; number += 1) {
+    await producer.send({ topic: process.env.KILL_TOPIC, messages: [{ value: String(number) }] });
+    if (number % 10 === 0) console.log(`PROGRESS ${number}`);
+  }
+  console.log('DONE');
+  process.exit(0);
+}
+
+// Seconds that it takes to write more than the quota allows at once.
+async function pace(clientId) {
+  const producer = client('admin', clientId).producer();
+  await producer.connect();
+  const began = Date.now();
+  for (let i = 0; i < 50; i += 1) await producer.send({ topic, messages: [{ value: randomBytes(20000) }] });
+  await producer.disconnect();
+  return (Date.now() - began) / 1000;
+}
+
+if (process.env.MODE === 'kill') await write();
 const admin = client('admin').admin();
 await admin.connect();
 await check('admin: topics', async () => {
@@ -118,8 +155,15 @@ await check('ACLs', async () => {
   expect(gone.filterResponses[0].matchingAcls.length === 1, 'deleted');
 });
 await check('produce none', () => produce(client('admin'), {}, 50));
-await check('produce gzip', () => produce(client('admin'), { compression: CompressionTypes.GZIP }, 50));
-await check('consume', () => consume(100));
+for (const [name, compression] of Object.entries({
+  gzip: CompressionTypes.GZIP,
+  snappy: CompressionTypes.Snappy,
+  lz4: CompressionTypes.LZ4,
+  zstd: CompressionTypes.ZSTD,
+})) {
+  await check(`produce ${name}`, () => produce(client('admin'), { compression }, 50));
+}
+await check('consume', () => consume(250));
 await check('admin: groups', async () => {
   const { groups } = await admin.listGroups();
   expect(groups.some((each) => each.groupId === `${topic}-group`), 'listed');
@@ -134,16 +178,22 @@ await check('mutual TLS refused', async () => {
   }
   throw new Error('nobody was let in');
 });
-await check('SCRAM-SHA-256', async () => {
-  await produce(login(process.env.PASSWORD), {}, 5);
-  try {
-    await produce(login('wrong'), {}, 1);
-  } catch (error) {
-    return;
-  }
-  throw new Error('a wrong password was let in');
-});
+for (const mechanism of ['SCRAM-SHA-256', 'SCRAM-SHA-512']) {
+  await check(mechanism, async () => {
+    await produce(login(process.env.PASSWORD, mechanism.toLowerCase()), {}, 5);
+    try {
+      await produce(login('wrong', mechanism.toLowerCase()), {}, 1);
+    } catch (error) {
+      return;
+    }
+    throw new Error('a wrong password was let in');
+  });
+}
 await check('OAUTHBEARER', () => produce(token(), {}, 5));
+await check('quota', async () => {
+  const more = (await pace(process.env.SLOW)) - (await pace('quick'));
+  expect(more > 1.5, `${more} s more`);
+});
 await check('admin: deletion', () => admin.deleteTopics({ topics: [topic] }));
 await admin.disconnect();
 process.exit(0);

@@ -1,5 +1,7 @@
 // @platformatic/kafka against the appliance: prints one line "CHECK name ok|failed reason" for each check.
+// With MODE=kill it writes numbers instead.
 
+import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { Admin, Consumer, Producer, MessagesStreamModes, stringDeserializers, stringSerializers } from '@platformatic/kafka';
 
@@ -51,10 +53,58 @@ async function produce(base, compression, count) {
   }
 }
 
+// One number after the other, until each is acknowledged (see killing.py).
+async function write() {
+  const count = Number(process.env.COUNT);
+  const retries = { retries: 1000, retryDelay: 200, connectTimeout: 2000 };
+  const producer = new Producer({ ...options('admin'), ...retries, idempotent: true, serializers: stringSerializers });
+  for (let number = 0; number < count; number += 1) {
+    await producer.send({ messages: [{ topic: process.env.KILL_TOPIC, value: String(number) }], acks: -1 });
+    if (number % 10 === 0) console.log(`PROGRESS ${number}`);
+  }
+  console.log('DONE');
+  process.exit(0);
+}
+
+// Seconds that it takes to write more than the quota allows at once.
+async function pace(clientId) {
+  const producer = new Producer({ ...options('admin'), clientId });
+  const began = Date.now();
+  for (let i = 0; i < 50; i += 1) await producer.send({ messages: [{ topic, value: randomBytes(20000) }], acks: -1 });
+  await producer.close();
+  return (Date.now() - began) / 1000;
+}
+
+if (process.env.MODE === 'kill') await write();
 const admin = new Admin(options('admin'));
 await check('admin: topics', async () => {
   await admin.createTopics({ topics: [topic], partitions: 2, replicas: 1 });
+  await admin.createPartitions({ topics: [{ name: topic, count: 3, assignments: null }], validateOnly: false });
   expect((await admin.listTopics()).includes(topic), 'listed');
+});
+await check('admin: settings', async () => {
+  const configs = [{ name: 'max.message.bytes', configOperation: 0, value: '500000' }];
+  await admin.incrementalAlterConfigs({ resources: [{ resourceType: 2, resourceName: topic, configs }] });
+  const [told] = await admin.describeConfigs({ resources: [{ resourceType: 2, resourceName: topic }] });
+  const found = told.configs.find((each) => each.name === 'max.message.bytes');
+  expect(found.value === '500000', 'altered');
+});
+await check('admin: cluster', async () => {
+  expect((await admin.metadata({})).brokers.size >= 1, 'brokers');
+});
+await check('ACLs', async () => {
+  const acl = {
+    resourceType: 2,
+    resourceName: 'platformatic-',
+    resourcePatternType: 4,
+    principal: 'User:late',
+    host: '*',
+    operation: 3,
+    permissionType: 2,
+  };
+  await admin.createAcls({ creations: [acl] });
+  expect((await admin.describeAcls({ filter: acl })).length === 1, 'described');
+  expect((await admin.deleteAcls({ filters: [acl] })).length === 1, 'deleted');
 });
 for (const codec of ['none', 'gzip', 'snappy', 'lz4', 'zstd']) {
   await check(`produce ${codec}`, () => produce(options('admin'), codec, 20));
@@ -75,6 +125,8 @@ await check('consume', async () => {
 await check('admin: groups', async () => {
   const groups = await admin.listGroups();
   expect([...groups.keys()].includes(`${topic}-group`), 'listed');
+  await admin.describeGroups({ groups: [`${topic}-group`] });
+  await admin.deleteGroups({ groups: [`${topic}-group`] });
 });
 await check('mutual TLS refused', async () => {
   try {
@@ -88,6 +140,10 @@ for (const mechanism of ['SCRAM-SHA-256', 'SCRAM-SHA-512']) {
   await check(mechanism, () => produce(login(mechanism, { username: 'admin', password: process.env.PASSWORD }), 'none', 5));
 }
 await check('OAUTHBEARER', () => produce(login('OAUTHBEARER', { token: process.env.TOKEN }), 'none', 5));
+await check('quota', async () => {
+  const more = (await pace(process.env.SLOW)) - (await pace('quick'));
+  expect(more > 1.5, `${more} s more`);
+});
 await check('admin: deletion', () => admin.deleteTopics({ topics: [topic] }));
 await admin.close();
 process.exit(0);
