@@ -59,7 +59,7 @@ bench-cluster: install  ## three nodes at rest and under load, against one node 
 fuzz: install    ## every parser's harness for a while (ARGS='--seconds 60')
 	$(BIN)/python fuzz/run.py $(ARGS)
 
-torture: install  ## crashes, failing disks and kill -9, by the thousand (ARGS='kills --seed 7 --from 200')
+torture: install  ## crashes, failing disks, kill -9 and whole clusters in trouble (ARGS='cluster --seed 3 --count 20')
 	$(BIN)/python tests/torture/run.py $(ARGS)
 
 lock: install    ## resolve the locks again (needs pip-tools' successor `uv` on PATH)

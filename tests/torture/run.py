@@ -29,6 +29,7 @@ from tests.simulation import threads
 from tests.simulation.history import History
 from tests.simulation.node import small_flushes, small_segments
 from tests.simulation.recorder import SealRecorder
+from tests.torture.cluster.suite import Canary, ClusterRuns
 from tests.torture.failover import Failovers
 from tests.torture.handover import Handovers
 from tests.torture.kills import Killed
@@ -124,6 +125,14 @@ SUITES = (
         20,
         Repairs,
     ),
+    Suite(
+        "cluster",
+        "three and five nodes under kills, pauses, cuts, full disks, power cuts and new members:"
+        " 0 lost, 0 duplicated, 0 inconsistent",
+        64,
+        ClusterRuns,
+    ),
+    Suite("canary", "disks that lie are caught: the suite above can see a loss", 1, Canary),
 )
 
 
