@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test install lint unit system simulate mutants bench bench-cluster test-clients test-reference fuzz torture lock clean help
+.PHONY: run test install lint unit system simulate mutants hostile bench bench-cluster test-clients test-reference fuzz torture lock clean help
 
 help:            ## what each target does
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -49,6 +49,9 @@ test-clients: install  ## Kafka clients in five languages against an appliance (
 
 test-reference: install  ## the same requests to a real Apache Kafka and to an appliance (minutes; needs Java and Maven; writes docs/reference.md)
 	@$(BIN)/python tests/reference/run.py $(ARGS); code=$$?; test $$code -eq 77 || exit $$code
+
+hostile: install  ## a hostile client against an appliance, and an honest one beside it (ARGS='silent bombs --rounds 3')
+	$(BIN)/python tests/hostile/run.py $(ARGS)
 
 bench: install   ## this machine's limits, the appliance, and their ratios
 	$(BIN)/python bench/run.py $(ARGS)

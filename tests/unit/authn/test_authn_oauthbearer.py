@@ -1,5 +1,6 @@
 """OAUTHBEARER: what a token must hold, and that everything else is refused."""
 
+import base64
 import datetime as dt
 import json
 import time
@@ -78,9 +79,21 @@ def by_shared_secret():
     return jwt.encode(claims(), "k" * 32, algorithm="HS256", headers={"kid": "one"})
 
 
+def of_depth(header_depth, claims_depth):
+    """A token of the issuer's own, with JSON inside JSON; who has no key can make such a header."""
+    body = b'{"a":' * claims_depth + b"1" + b"}" * claims_depth
+    made = jwt.PyJWS().encode(body, KEY, algorithm="ES256", headers={"kid": "one"})
+    if header_depth:
+        header = base64.urlsafe_b64encode(b"[" * header_depth).rstrip(b"=").decode()
+        made = header + made[made.index(".") :]
+    return made
+
+
 @pytest.mark.parametrize(
     "make",
     [
+        lambda: of_depth(8_000, 1),
+        lambda: of_depth(0, 1_400),
         lambda: token(OTHER),
         lambda: token(key_id="three"),
         lambda: token(key_id=None),
