@@ -24,7 +24,7 @@ LEADER = 0.7
 """How often the victim is whoever leads most."""
 TWICE = 0.5
 """How often a second trouble begins while the first lasts."""
-MEMBERSHIP_S = 240
+MEMBERSHIP_S = 700
 
 
 @dataclass
