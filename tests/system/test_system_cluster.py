@@ -13,7 +13,10 @@ from confluent_kafka.admin import AdminClient, NewTopic
 pytestmark = pytest.mark.system
 
 TOPIC = "survives"
+DELETED = "deleted"
 KILLS = 2
+RECORDS = 12
+RECORD_BYTES = 500_000
 
 
 def three_free_ports(start):
@@ -151,3 +154,33 @@ def test_data_of_three_nodes_holds_no_line_of_it_in_the_clear(cluster):
     for path in Path(cluster.directory / "nodes").rglob("*"):
         if path.is_file():
             assert secret not in path.read_bytes(), path.name
+
+
+def test_deleted_records_leave_the_disks_of_all_three_nodes(cluster, until):
+    admin = AdminClient(cluster.settings("admin"))
+    small = NewTopic(DELETED, 1, 3, config={"segment.bytes": "1048576"})
+    admin.create_topics([small])[DELETED].result(30)
+
+    def used(node):
+        files = (cluster.directory / "nodes" / str(node)).rglob("*")
+        return sum(path.stat().st_blocks * 512 for path in files if path.is_file())
+
+    before = {node: used(node) for node in (1, 2, 3)}
+    written = RECORDS * RECORD_BYTES
+    producer = Producer(cluster.settings("admin"))
+    for _ in range(RECORDS):
+        producer.produce(DELETED, os.urandom(RECORD_BYTES))
+    assert producer.flush(60) == 0
+    until(
+        lambda: all(used(node) > was + 0.7 * written for node, was in before.items()),
+        "the records on every disk",
+    )
+    all_of_it = TopicPartition(DELETED, 0, -1)
+    deleted = admin.delete_records([all_of_it])[all_of_it].result(30)
+    assert deleted.low_watermark == RECORDS
+    until(
+        lambda: all(used(node) < was + 0.3 * written for node, was in before.items()),
+        "space on every disk",
+    )
+    producer.produce(DELETED, b"goes on")
+    assert producer.flush(60) == 0
