@@ -84,6 +84,27 @@ def test_what_arrives_during_a_flush_shares_the_next_one(world, run):
     run(main)
 
 
+def test_what_a_lone_replica_is_given_during_a_flush_reaches_its_log_before_the_flush_ends(
+    world, run
+):
+    async def main():
+        async with world.running() as broker:
+            await broker.create()
+            gate = broker.disk.gates[broker.log_of()] = trio.Event()
+            await broker.begin("admin", world.produce_request(world.batch(b"0")))
+            await trio.testing.wait_all_tasks_blocked()
+            log = broker.node._topics.find("orders").partitions[0].replica.log
+            staged = log.last.index
+            pending = await broker.begin("admin", world.produce_request(world.batch(b"1")))
+            await trio.testing.wait_all_tasks_blocked()
+            assert log.flushing
+            assert log.last.index == staged + 1, "a large frame is sealed ahead, if it is there"
+            gate.set()
+            await broker.resolved(pending)
+
+    run(main)
+
+
 def test_an_idle_broker_runs_its_timer_tasks_and_nothing_else(world, run):
     async def main():
         async with world.running() as broker:
