@@ -6,6 +6,7 @@ one after the other and retrying for as long as it takes, and prints `PROGRESS n
 """
 
 import contextlib
+import signal
 import subprocess
 import threading
 import time
@@ -17,7 +18,7 @@ from running import Appliance
 COUNT: Final = 600
 KILLS_AT: Final = (100, 350)
 """At which progress the node is killed."""
-PATIENCE_S: Final = 150
+PATIENCE_S: Final = 240
 
 
 def killed(command: list[str], environment: dict[str, str], name: str, running: Appliance) -> str:
@@ -44,6 +45,8 @@ def killed(command: list[str], environment: dict[str, str], name: str, running: 
         timer.cancel()
         with contextlib.suppress(ProcessLookupError):
             process.kill()
+    if process.returncode == -signal.SIGKILL:
+        return f"it was not done within {PATIENCE_S} s: {last}"
     if kills:
         return f"it ended before the node was killed {len(KILLS_AT)} times: {last}"
     found = list(_read(environment, topic))
