@@ -321,6 +321,9 @@ class Consensus:
             return
         neighbour.alive = False
         self._peers.on_silent(node)
+        outbox = self._peers.outbox(node, Channel.BULK)
+        if outbox is not None:
+            outbox.clear()  # consensus sends it all again: two copies would crowd out each other
         self._orphan(node)
         for group, replica in tuple(self._groups.items()):
             if replica.role is Role.LEADER and node in replica.configuration.members:

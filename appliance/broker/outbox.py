@@ -73,9 +73,13 @@ class Outbox:
             self._wanted = trio.Event()
             await self._wanted.wait()
 
+    def clear(self) -> None:
+        """Forgets the messages that wait: they are sent again if they are still wanted."""
+        self._items.clear()
+        self._bytes = 0
+
     def close(self) -> None:
         """Forgets everything: the connection is gone."""
         self.open = False
-        self._items.clear()
-        self._bytes = 0
+        self.clear()
         self._liveness = None

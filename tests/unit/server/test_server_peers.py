@@ -30,6 +30,12 @@ def peers():
     return known
 
 
+def hear(consensus):
+    """The other node says that it lives, once."""
+    lives = peer_codec.encode_liveness(encode(1, 1, (), full=True))
+    consensus.receive(OTHER, memoryview(peer_codec.join([lives])))
+
+
 async def refusal_of_unanswered(peers, nursery):
     """What a request comes to whose node took it, and says nothing more; and after how long."""
     connections = PeerConnections(peers, lambda: None, lambda _: None, None)
@@ -47,14 +53,32 @@ async def refusal_of_unanswered(peers, nursery):
 def test_nobody_waits_for_a_node_that_is_taken_for_dead(peers):
     async def main():
         consensus = Consensus(peers)
-        peers.on_up(OTHER)
-        lives = encode(1, 1, (), full=True)
-        consensus.receive(OTHER, memoryview(peer_codec.join([peer_codec.encode_liveness(lives)])))
+        hear(consensus)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(consensus.run)
             code, waited_s = await refusal_of_unanswered(peers, nursery)
         assert code is ErrorCode.REQUEST_TIMED_OUT
         assert waited_s <= SILENT_S
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_what_waits_for_a_node_that_is_taken_for_dead_is_not_kept_beside_its_next_copy(peers):
+    async def main():
+        consensus = Consensus(peers)
+        outbox = peers.outbox(OTHER, Channel.BULK)
+        outbox.open = True
+        hear(consensus)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(consensus.run)
+            assert outbox.put(b"entries")
+            await trio.sleep(SILENT_S / 2)
+            assert outbox.put(b"more entries")
+            await trio.sleep(SILENT_S)
+            assert outbox.take() == []
+            assert outbox.put(b"the same entries again")
+            assert outbox.take() == [b"the same entries again"]
+            nursery.cancel_scope.cancel()
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
