@@ -23,6 +23,8 @@ STRANGERS_SHARE = 0.25
 """Of the event loop's time, for peers that are not known yet: about 200 handshakes a second."""
 MAX_STRANGERS_LINES_PER_S = 10
 """About peers that were not let in, in the log of one listener; others are counted."""
+KEPT_DESCRIPTORS = 1024
+"""That clients' sockets leave to files and to other nodes; half, of a limit that is small."""
 MAX_CONNECTIONS = 4096
 MAX_CONNECTIONS_PER_ADDRESS = 1024
 MAX_LOGIN_S = 10

@@ -35,7 +35,7 @@ from appliance.ports import KeyProvider
 from appliance.server.budget import Budgets, PeerShare
 from appliance.server.health import HealthSocket
 from appliance.server.peer_service import PeerService
-from appliance.server.sandbox import forbid_dumps, lock_memory
+from appliance.server.sandbox import forbid_dumps, lock_memory, raise_descriptors
 from appliance.server.signer import NodeSigner
 from appliance.storage.blockfile import PosixDisk
 from appliance.storage.node import NodeDirectory
@@ -97,6 +97,7 @@ def with_keys(
 def _keep_memory(config: NodeConfig) -> None:
     """Step 1: no dumps, no swap where that can be had. Raises ConfigurationError."""
     forbid_dumps()
+    raise_descriptors()
     keep_freed_memory()
     try:
         lock_memory()

@@ -4,12 +4,15 @@ A flood from one place must not use up what everybody shares (THREATS: 'Length p
 before login'). IPv6 is counted by /64, which is what one host commonly has to itself.
 """
 
+import resource
+import sys
 from collections import Counter
 from ipaddress import IPv6Address, ip_address
 
 import msgspec
 
 from appliance.limits import (
+    KEPT_DESCRIPTORS,
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_ADDRESS,
     MAX_HANDSHAKES_AT_ONCE,
@@ -84,6 +87,18 @@ def origin_of(address: str) -> str:
             return str(parsed.ipv4_mapped)
         return parsed.exploded[:19]
     return str(parsed)
+
+
+def descriptors_of_clients() -> int:
+    """The number from which on a socket's descriptor is one that clients have to leave.
+
+    The kernel gives the lowest number that is free, so it tells how many are taken: a flood of
+    connections must not take those that the node opens its files with.
+    """
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return most - min(KEPT_DESCRIPTORS, most // 2)
 
 
 def _less(counts: Counter[str], origin: str) -> None:

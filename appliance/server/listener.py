@@ -11,6 +11,7 @@ Rules:
 """
 
 import errno
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Generic
@@ -27,7 +28,7 @@ from appliance.limits import (
     MAX_THROTTLE_S,
     MAX_THROTTLED_SOCKETS,
 )
-from appliance.server.admission import Admission, AdmissionLimits, origin_of
+from appliance.server.admission import Admission, AdmissionLimits, descriptors_of_clients, origin_of
 from appliance.server.budget import Share
 from appliance.server.connection import Connection, ConnectionLimits
 from appliance.server.dialect import C, Dialect, Dispatch
@@ -82,6 +83,8 @@ class Listener(Generic[C]):
         self._connection_limits = connection_limits or ConnectionLimits()
         self._admission = Admission(admission_limits or AdmissionLimits())
         self._meter = dispatch.meter
+        # Nodes have no meter; what clients leave is for them too.
+        self._descriptors = sys.maxsize if self._meter is None else descriptors_of_clients()
         self._throttled: deque[tuple[float, trio.socket.SocketType]] = deque()
         self._sockets: list[trio.SocketListener] = []
         self._connections: set[Connection[C]] = set()
@@ -159,7 +162,11 @@ class Listener(Generic[C]):
                 origin = origin_of(address)
                 if self._comes_too_early(accepted, address, origin):
                     continue
-                if self._admission.enter(origin):
+                if accepted.fileno() >= self._descriptors:
+                    self._admission.refused += 1
+                    accepted.close()
+                    self._someone.set()
+                elif self._admission.enter(origin):
                     nursery.start_soon(self._host, accepted, address, origin)
                 else:
                     accepted.close()

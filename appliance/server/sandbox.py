@@ -1,5 +1,7 @@
 """What a node's process gives up before it holds a key: leaving its memory behind.
 
+Beside that, it takes all the descriptors that it may have.
+
 A core dump would hold keys and records, and so would what a debugger of the same user reads, and a
 page that was swapped out. All three are closed for this process; root is not kept out
 (docs/limitations.md).
@@ -26,6 +28,12 @@ def forbid_dumps() -> None:
     if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         reason = os.strerror(ctypes.get_errno())
         raise ConfigurationError(f"this process cannot be made undumpable: {reason}")
+
+
+def raise_descriptors() -> None:
+    """As many open files and sockets as the hard limit allows: the soft one is for `select`."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def lock_memory() -> None:

@@ -87,6 +87,7 @@ class Verdict(Struct):
 
     what: str
     told: str
+    played: bool
     grown_bytes: int
     node_share: float
     attacker_share: float
@@ -104,6 +105,8 @@ class Verdict(Struct):
     def failures(self) -> list[str]:
         """What did not hold."""
         found = [] if self.alive else ["the node ended"]
+        if not self.played:
+            found.append("nothing was sent")
         if not self.ratio < MOST_RATIO:  # NaN, if nobody was answered, is a failure too.
             found.append("p99")
         if self.grown_bytes > MEMORY_BUDGET_BYTES:
@@ -216,6 +219,7 @@ def _play(name: str, node: Target, honest: HonestClient, arguments: argparse.Nam
     return Verdict(
         what=f"{name}: {HAMMERS[name] if name in HAMMERS else FLOODS[name][0]}",
         told=", ".join(f"{count:,} {field}" for field, count in told.items()),
+        played=bool(told.get("sent") or told.get("tried")),
         grown_bytes=int(grown),
         node_share=spent / lasted,
         attacker_share=attackers / lasted,

@@ -312,6 +312,51 @@ def test_a_flood_of_strangers_writes_few_lines(place, capsys) -> None:
     assert "peers not let in without a line" in written
 
 
+def test_clients_leave_descriptors_to_the_node(authority, monkeypatch) -> None:
+    class Generous:
+        """Lets every connection in, and holds nobody back."""
+
+        def connection(self, *_: str) -> float:
+            return 0.0
+
+        def account(self, _: Caller) -> "Generous":
+            return self
+
+        def charge(self, *_: object) -> int:
+            return 0
+
+    monkeypatch.setattr(listener_module, "descriptors_of_clients", lambda: highest)
+    with socket.socket() as probe:
+        highest = probe.fileno() + 60
+
+    async def play() -> None:
+        broker = Broker()
+        broker.meter = Generous()
+        listener = Listener(
+            "native",
+            NativeDialect(),
+            broker,
+            CertificatePrincipals("memorystreamer.local", allow_nodes=False).principal,
+            contexts=ServerContexts(authority.server()),
+            budgets=Budgets(strangers_share=1),
+        )
+        port = await listener.bind("127.0.0.1", 0)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(listener.serve)
+            raw = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(40)]
+            for refused in raw[-5:]:
+                assert await refused.receive_some(1) == b""
+            for stream in raw:
+                await stream.aclose()
+            await settle(lambda: listener._admission._total_connections == 0)
+            served = await connect("127.0.0.1", port, client_context(authority.issue("alice")))
+            await ask(served)
+            served.abandon()
+            nursery.cancel_scope.cancel()
+
+    trio.run(play)
+
+
 def test_who_connects_too_fast_is_closed_when_the_wait_is_over(authority) -> None:
     clock = trio.testing.MockClock()
 

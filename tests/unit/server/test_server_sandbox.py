@@ -47,6 +47,17 @@ def test_memory_is_locked_or_what_to_set_is_said() -> None:
         assert locked_kib(said) > 1024
 
 
+def test_all_descriptors_that_may_be_had_are_taken() -> None:
+    said = tried(
+        "from appliance.server.sandbox import raise_descriptors\n"
+        "_, most = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (most // 2, most))\n"
+        "raise_descriptors()\n"
+        "print('all', resource.getrlimit(resource.RLIMIT_NOFILE) == (most, most))"
+    )
+    assert "all True" in said
+
+
 LIMITED = """
 import ctypes, struct
 header = struct.pack("Ii", 0x20080522, 0)
