@@ -65,7 +65,11 @@ class ThreeNodes:
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         threading.Thread(target=self._drain, daemon=True).start()
-        wait_for(lambda: any(line.startswith("ready ") for line in self._lines), "the cluster")
+        try:
+            wait_for(lambda: any(line.startswith("ready ") for line in self._lines), "the cluster")
+        except BaseException:
+            self.close()
+            raise
 
     def _drain(self) -> None:
         self._lines.extend(self._process.stdout)
