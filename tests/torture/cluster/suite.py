@@ -121,7 +121,7 @@ class Run:
     def findings(self) -> list[str]:
         """What must not be, in words."""
         found = [f"{each.name}: {each.text}" for each in self.verdict.anomalies]
-        found += self.history.findings + self._cluster.faults()
+        found += self.history.findings + self._cluster.faults() + self.nemesis.failures
         if self.available_s > AVAILABLE_S:
             found.append(f"available only {self.available_s:.0f} s after the last trouble")
         return found
