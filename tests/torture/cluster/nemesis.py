@@ -70,7 +70,7 @@ class Nemesis:
 
     def _begin(self, name: str) -> Trouble:
         trouble = TROUBLES[name](self)
-        self.played[name] += 1
+        self.played[trouble.name] += 1
         self.story.append(f"{trouble.name} {trouble.text}".rstrip())
         return trouble
 
