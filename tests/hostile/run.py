@@ -11,6 +11,7 @@ alone differ by more than twice, the machine was busy with something else, and t
 """
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -117,6 +118,7 @@ class Verdict(Struct):
 def main() -> int:
     """Plays what the arguments name; the exit code."""
     arguments = _parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # The appliance is stopped with us.
     console = Console(width=max(120, Console().width))
     raise_descriptors()
     failed = 0
