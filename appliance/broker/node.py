@@ -74,7 +74,12 @@ class BrokerNode:
         self._catalogue = catalogue
         self.quotas = Quotas(catalogue.state.quotas, foundation.clock)
         """What this node keeps of its clients' use."""
-        self._placement = Placement(foundation.node, catalogue, foundation.consensus)
+        self._placement = Placement(
+            foundation.node,
+            catalogue,
+            foundation.consensus,
+            lambda group: foundation.storage.hard_state(group).term,
+        )
         self._topics = Topics(
             foundation, catalogue, self._placement, TopicDomains(foundation, catalogue)
         )

@@ -6,7 +6,7 @@ that are being drained get nothing new.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -17,7 +17,7 @@ from appliance.broker.leaders import Leader
 from appliance.broker.replica import Replica
 from appliance.coordination.cluster_commands import CLUSTER_LEVEL, NodeState
 from appliance.errors import ErrorCode, RequestError
-from appliance.types import NodeId, PartitionId
+from appliance.types import NodeId, PartitionId, Term
 
 DEFAULT_REPLICAS = 3
 """Of a topic that does not say, where there are so many nodes."""
@@ -33,8 +33,15 @@ class TopicDefaults(msgspec.Struct, frozen=True):
 class Placement:
     """Every group on its nodes."""
 
-    def __init__(self, node: NodeId, catalogue: Catalogue, consensus: Consensus) -> None:
-        """Follows the catalogue, and who leads what."""
+    def __init__(
+        self,
+        node: NodeId,
+        catalogue: Catalogue,
+        consensus: Consensus,
+        kept_term: Callable[[PartitionId], Term],
+    ) -> None:
+        """Follows the catalogue, and who leads what; `kept_term` is a group's last term here."""
+        self._kept_term = kept_term
         self._node = node
         self._catalogue = catalogue
         self._consensus = consensus
@@ -76,6 +83,17 @@ class Placement:
         node = self.leader(group).node
         replicas = self.replicas(group)
         return replicas[0] if node is None and len(replicas) == 1 else node
+
+    def epoch(self, group: PartitionId) -> Term | None:
+        """The epoch of a group's leader, or None where it is not known.
+
+        A log that lies here alone has the epoch of its last leader until it is opened again: a
+        client that was told of it keeps it, and waits, until it is told of none below (KIP-320).
+        """
+        term = self.leader(group).term
+        if not term and self.replicas(group) == (self._node,):
+            term = self._kept_term(group)
+        return term or None
 
     def replicas(self, group: PartitionId) -> tuple[NodeId, ...]:
         """The nodes that hold a group, the preferred leader first."""

@@ -30,13 +30,13 @@ def told_of(live: LiveTopic, placement: Placement) -> TopicMetadata:
 def _partition_told(
     index: PartitionIndex, group: PartitionId, placement: Placement
 ) -> PartitionMetadata:
-    leader, replicas = placement.leader(group), placement.replicas(group)
+    replicas = placement.replicas(group)
     node = placement.leads(group)
     in_sync = placement.in_sync(group)
     return PartitionMetadata(
         index,
         -1 if node is None else node,
-        leader.term or -1,
+        placement.epoch(group) or -1,
         replicas,
         in_sync,
         ErrorCode.LEADER_NOT_AVAILABLE if node is None else ErrorCode.NONE,

@@ -165,9 +165,7 @@ CLIENTS_TESTED = {
     KAFKA_PYTHON: kafka_python,
     AIOKAFKA: lambda: python("aiokafka"),
     JAVA: java,
-    KAFKAJS: lambda: node(
-        "kafkajs.mjs", "kafkajs", "kafkajs-snappy", "@2l/kafkajs-lz4", "@kafkajs/zstd"
-    ),
+    KAFKAJS: lambda: node("kafkajs.mjs", "kafkajs", *KAFKAJS_CODECS),
     PLATFORMATIC: lambda: newer_node("platformatic.mjs", "@platformatic/kafka"),
     FRANZ: go,
 }

@@ -242,3 +242,24 @@ def test_a_producer_that_tells_half_of_what_it_has_is_refused(world, run, known)
             assert whole.error is ErrorCode.NONE
 
     run(main)
+
+
+def test_the_epoch_of_a_leader_that_is_told_never_goes_back_when_a_node_starts_again(world, run):
+    async def main():
+        disk = world.Disk()
+
+        async def told(broker):
+            asked = await broker.ask("admin", Metadata(("orders",)))
+            return asked.topics[0].partitions[0].leader_epoch
+
+        async with world.running(disk) as broker:
+            await broker.create()
+            await broker.produce(world.batch(b"a"))
+            before = await told(broker)
+            assert before > 0
+        async with world.running(disk) as broker:
+            assert await told(broker) == before  # its log is still closed
+            await broker.produce(world.batch(b"b"))
+            assert await told(broker) > before
+
+    run(main)
