@@ -1,9 +1,10 @@
 """One connection to one node: requests go out pipelined, replies come back in their order.
 
 The broker is not trusted. A reply must be the oldest one that is owed, must be of the kind asked
-for and must stay under a size set by its request; the first that is not ends the connection, and
-everyone who waits learns why. `submit` returns when the request is on its way, its `Reply` when
-the answer is there, so a caller keeps as many in flight as it likes, up to a bound.
+for, must stay under a size and come within a time that its request sets; the first that is not ends
+the connection, and everyone who waits learns why. `submit` returns when the request is on its way,
+its `Reply` when the answer is there, so a caller keeps as many in flight as it likes, up to a
+bound.
 """
 
 from collections import deque
@@ -17,10 +18,26 @@ from appliance.errors import ApplianceError, AuthenticationFailed, ProtocolViola
 from appliance.limits import KIB, MAX_PIPELINED_REQUESTS, MIB
 from appliance.types import Buffer
 from appliance.wire.native import codec
-from appliance.wire.requests import AnyRequest, Fetch, Refused, Response
+from appliance.wire.requests import (
+    AnyRequest,
+    CreateTopics,
+    DeleteTopics,
+    Fetch,
+    Produce,
+    Refused,
+    RekeyKeys,
+    Response,
+    RewrapKeys,
+    ShredTopic,
+)
 
 MAX_REPLY_BYTES = 16 * MIB
 """Of any reply but Fetch's, which may hold what was asked for and a batch more."""
+
+ANSWER_S = 30.0
+"""For an answer, beside the time that its request lets the broker take."""
+LONG_ANSWER_S = 600.0
+"""For answers that come when keys have been worked on."""
 
 MAX_MESSAGE_CHARACTERS = 1_000
 JOINED_SEND_BYTES = 64 * KIB
@@ -38,11 +55,15 @@ class Reply(Generic[R]):
 
     __slots__ = (
         "_arrived", "_expected", "_failure", "_notify", "_response",
-        "correlation_id", "limit_bytes",
+        "correlation_id", "limit_bytes", "until_s",
     )  # fmt: skip
 
-    def __init__(self, correlation_id: int, expected: type[R], limit_bytes: int) -> None:
+    def __init__(
+        self, correlation_id: int, expected: type[R], limit_bytes: int, until_s: float
+    ) -> None:
+        """`until_s` is when the broker has kept whoever asked waiting for too long."""
         self.correlation_id = correlation_id
+        self.until_s = until_s
         self.limit_bytes = limit_bytes
         self._expected = expected
         self._response: R | None = None
@@ -117,6 +138,8 @@ class Connection:
         self._room = trio.Semaphore(MAX_PIPELINED_REQUESTS, max_value=MAX_PIPELINED_REQUESTS)
         self._correlation_id = 0
         self._ended: ApplianceError | None = None
+        self._patience = trio.CancelScope()
+        """Ends when the oldest answer that is owed is too late."""
 
     @property
     def usable(self) -> bool:
@@ -138,8 +161,10 @@ class Connection:
                 self._room.release()
                 raise self._ended
             self._correlation_id = (self._correlation_id + 1) & 0xFFFFFFFF
-            reply = Reply(self._correlation_id, expected, _reply_limit(request))
+            until_s = trio.current_time() + _patience_s(request)
+            reply = Reply(self._correlation_id, expected, _reply_limit(request), until_s)
             self._owed.append(reply)  # type: ignore[arg-type]  # deliver checks the kind
+            self._watch_oldest()
             complete = False
             try:
                 await self._send(codec.encode_request(self._correlation_id, request))
@@ -157,9 +182,12 @@ class Connection:
         """Reads replies until the connection ends; everyone who waits then fails."""
         reader = FrameReader(self._stream)
         try:
-            while (frame := await reader.next_frame(self._limit)) is not None:
-                self._deliver(frame)
-            self._end(Disconnected(f"{self.name} closed the connection"))
+            with self._patience:
+                while (frame := await reader.next_frame(self._limit)) is not None:
+                    self._deliver(frame)
+                self._end(Disconnected(f"{self.name} closed the connection"))
+            if self._patience.cancelled_caught:
+                self._end(Disconnected(f"{self.name} does not answer"))
         except ProtocolViolation as violation:
             self._end(ProtocolViolation(f"{self.name}: {violation}"))
         except AuthenticationFailed as refusal:  # in TLS 1.3 it may come in place of a reply
@@ -185,6 +213,10 @@ class Connection:
         reply.deliver(response)
         self._owed.popleft()
         self._room.release()
+        self._watch_oldest()
+
+    def _watch_oldest(self) -> None:
+        self._patience.deadline = self._owed[0].until_s if self._owed else float("inf")
 
     async def _send(self, buffers: list[Buffer]) -> None:
         """Sends small messages in one piece, large ones uncopied."""
@@ -209,6 +241,19 @@ def _reply_limit(request: AnyRequest) -> int:
     if isinstance(request, Fetch):
         return request.max_bytes + MAX_REPLY_BYTES
     return MAX_REPLY_BYTES
+
+
+def _patience_s(request: AnyRequest) -> float:
+    """How long an honest broker may take; one that was stopped keeps its connections for ever."""
+    match request:
+        case Fetch():
+            return ANSWER_S + request.max_wait_ms / 1000
+        case Produce() | CreateTopics() | DeleteTopics():
+            return ANSWER_S + request.timeout_ms / 1000
+        case ShredTopic() | RekeyKeys() | RewrapKeys():
+            return LONG_ANSWER_S
+        case _:
+            return ANSWER_S
 
 
 def legible(message: str) -> str:

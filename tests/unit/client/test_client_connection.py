@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from appliance.client.connection import MAX_REPLY_BYTES, Connection, Disconnected, legible
+from appliance.client.connection import ANSWER_S, MAX_REPLY_BYTES, Connection, Disconnected, legible
 from appliance.errors import ErrorCode, ProtocolViolation, RequestError
 from appliance.wire.native import codec
 from appliance.wire.native.codec import NativeCall
@@ -152,3 +152,26 @@ def test_a_caller_that_gives_up_does_not_shift_the_answers_of_others() -> None:
             nursery.cancel_scope.cancel()
 
     trio.run(main)
+
+
+def test_a_broker_that_was_stopped_is_given_up_and_one_that_answers_late_is_not() -> None:
+    """A stopped process keeps its connections: nothing else would end the wait."""
+
+    async def main() -> None:
+        ours, theirs = trio.testing.memory_stream_pair()
+        connection = Connection(ours, "broker.test:1")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.run)
+            for number in (1, 2):  # what is idle in between costs no patience
+                answered = await connection.submit(DescribePolicy(), DescribePolicyResult)
+                await trio.sleep(ANSWER_S - 1)
+                await theirs.send_all(reply(number, GOOD))
+                assert (await answered.wait()).version == 5
+                await trio.sleep(10 * ANSWER_S)
+            began = trio.current_time()
+            with pytest.raises(Disconnected, match="does not answer"):
+                await connection.call(DescribePolicy(), DescribePolicyResult)
+            assert trio.current_time() - began == pytest.approx(ANSWER_S, abs=0.1)
+            assert not connection.usable
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
