@@ -20,12 +20,12 @@ CompressionCodecs[CompressionTypes.ZSTD] = () => ({
   decompress: (buffer) => zstd.decompress(buffer),
 });
 
-function client(user, clientId = 'tests') {
+function client(user, clientId = 'tests', retry = { retries: 2 }) {
   return new Kafka({
     clientId,
     brokers: [process.env.BOOTSTRAP],
     logLevel: logLevel.NOTHING,
-    retry: { retries: 2 },
+    retry,
     ssl: { ca: [read('CA')], key: read(`KEY_${user}`), cert: read(`CERT_${user}`) },
   });
 }
@@ -100,7 +100,8 @@ async function consume(count) {
 async function write() {
   const count = Number(process.env.COUNT);
   const retry = { retries: 1000, initialRetryTime: 100, maxRetryTime: 1000 };
-  const producer = client('admin').producer({ idempotent: true, maxInFlightRequests: 1, retry });
+  // The producer's own patience does not reach to connecting again: that is the client's.
+  const producer = client('admin', 'tests', retry).producer({ idempotent: true, maxInFlightRequests: 1, retry });
   await producer.connect();
   for (let number = 0; number < count; number += 1) {
     await producer.send({ topic: process.env.KILL_TOPIC, messages: [{ value: String(number) }] });
