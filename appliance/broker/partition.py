@@ -229,9 +229,7 @@ class Partition:
             return
         if not replica.serving:
             replica.check_leading()  # only who leads knows what was written, and what comes next
-        if self._state.staged_in != replica.term:
-            producers.drop_tail()  # what an earlier term has kept is applied by now
-            self._state.staged_in = replica.term
+        self._enter_term()
         original = producers.judge(header, TimestampMs(now_ms))
         if original is not None:
             if original.base_offset < replica.high_watermark:
@@ -247,7 +245,15 @@ class Partition:
 
     def expected(self, header: BatchHeader) -> int:
         """Which sequence of its producer comes next; 0 where nothing is known of it."""
+        if self._replica.serving:
+            self._enter_term()
         return self._state.producers.expected(header)
+
+    def _enter_term(self) -> None:
+        """Forgets what was staged in an earlier term: what that has kept is applied by now."""
+        if self._state.staged_in != self._replica.term:
+            self._state.producers.drop_tail()
+            self._state.staged_in = self._replica.term
 
     def _check_usable(self) -> None:
         if self._ended is not ErrorCode.NONE:

@@ -7,7 +7,6 @@ close the connection, as Kafka's do.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 
 from appliance.authz.gate import Authorized
 from appliance.broker.caller import Caller
@@ -23,7 +22,7 @@ from appliance.broker.topics import LiveTopic, Topics
 from appliance.broker.withheld import Wanted
 from appliance.errors import ErrorCode, ProtocolViolation, RequestError
 from appliance.ports import Clock
-from appliance.wire.kafka.records import Record, check_produced, read_header
+from appliance.wire.kafka.records import Record, check_produced
 from appliance.wire.requests import Produce, ProducePartition, ProduceResult, ProduceTopic
 
 _ACKS = frozenset({-1, 0, 1})
@@ -70,7 +69,7 @@ class ProduceHandler:
             for part in topic.partitions:
                 target = _target_at_once(live, part)
                 targets.append(target or await self._target(topic, part))
-        redirect = Redirect(caller.listener, self._catalogue, self._placement)
+        redirect = self._redirect(caller)
         return self._propose_all(request, Reply(authorized, redirect), targets)
 
     def _wanted(self, request: Produce, target: _Target) -> Wanted | None:
@@ -102,13 +101,17 @@ class ProduceHandler:
         target = _target_at_once(self._topics.find(topic.name, topic.topic_id), part)
         if target is None:
             return None
-        reply = SoleReply(topic, part, Redirect(caller.listener, self._catalogue, self._placement))
+        redirect = self._redirect(caller)
+        reply = SoleReply(topic, part, redirect)
         try:
             self._propose(request, target, topic, part, reply)
         except RequestError as error:
-            self._note(topic, part, error)
+            redirect.note(topic, part, error)
             reply.fail(error)
         return reply
+
+    def _redirect(self, caller: Caller) -> Redirect:
+        return Redirect(caller.listener, self._catalogue, self._placement, self._refusals)
 
     async def _target(self, topic: ProduceTopic, part: ProducePartition) -> _Target | RequestError:
         """Opens the partition and waits for room, or says why the batch cannot be taken."""
@@ -139,14 +142,14 @@ class ProduceHandler:
         following = iter(targets)
         for topic in reply.topics:
             for part in topic.partitions:
-                slot = reply.slot(part)
+                slot = reply.slot(topic, part)
                 target = next(following)
                 try:
                     if isinstance(target, RequestError):
                         raise target
                     self._propose(request, target, topic, part, slot)
                 except RequestError as error:
-                    self._note(topic, part, error)
+                    reply.redirect.note(topic, part, error)
                     slot.fail(error)
         return reply.proposed()
 
@@ -177,12 +180,6 @@ class ProduceHandler:
         if self._refusals:
             self._refusals.check(topic.name, part.index, header, partition.expected(header))
         partition.append(batch, header, slot, now_ms, wanted)
-
-    def _note(self, topic: ProduceTopic, part: ProducePartition, error: RequestError) -> None:
-        """Remembers a refusal, for what the producer has sent behind it."""
-        if part.batch is not None:
-            with suppress(RequestError):  # too short to be anybody's
-                self._refusals.note(topic.name, part.index, read_header(part.batch), error)
 
 
 def _target_at_once(live: LiveTopic | None, part: ProducePartition) -> _Target | None:

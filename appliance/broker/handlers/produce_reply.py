@@ -6,6 +6,7 @@ knows (KIP-951).
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 import msgspec
 
@@ -16,8 +17,10 @@ from appliance.broker.handlers.order import in_order_or_by_id
 from appliance.broker.pending import Pending
 from appliance.broker.placement import Placement
 from appliance.broker.redirect import NotLeader, endpoints_of, hint_of
+from appliance.broker.refusals import Refusals
 from appliance.errors import ErrorCode, ProtocolViolation, RequestError
 from appliance.types import PartitionId
+from appliance.wire.kafka.records import read_header
 from appliance.wire.requests import (
     Broker,
     CurrentLeader,
@@ -36,10 +39,18 @@ class Redirect(msgspec.Struct, frozen=True, gc=False):
     listener: str
     catalogue: Catalogue
     placement: Placement
+    refusals: Refusals
+    """What producers have to send again, whether it was not taken or is not known to be written."""
 
     def hint(self, group: PartitionId | None) -> CurrentLeader | None:
         """Who leads a group now."""
         return None if group is None else hint_of(self.placement.leader(group))
+
+    def note(self, topic: ProduceTopic, part: ProducePartition, error: RequestError) -> None:
+        """Remembers a refusal, for what the producer has sent behind it."""
+        if part.batch is not None:
+            with suppress(RequestError):  # too short to be anybody's
+                self.refusals.note(topic.name, part.index, read_header(part.batch), error)
 
     def endpoints(self, results: Iterable[ProducedPartition]) -> tuple[Broker, ...]:
         """Where the leaders that results name are reached."""
@@ -69,7 +80,7 @@ class SoleReply(Pending):
                 ProducedPartition(self._part.index, error, base_offset, -1, self.start_offset)
             )
         else:
-            self._answer(failed(self._part, error, self._redirect, self.group))
+            self._answer(failed(self._topic, self._part, error, self._redirect, self.group))
 
     def fail(self, error: RequestError) -> None:
         """The batch was not taken."""
@@ -84,9 +95,17 @@ class SoleReply(Pending):
 
 
 def failed(
-    part: ProducePartition, error: ErrorCode, redirect: Redirect, group: PartitionId | None
+    topic: ProduceTopic,
+    part: ProducePartition,
+    error: ErrorCode,
+    redirect: Redirect,
+    group: PartitionId | None,
 ) -> ProducedPartition:
-    """What is said of a batch that was taken, and is not known to be written."""
+    """What is said of a batch that was taken, and is not known to be written.
+
+    This node may lead again before what was sent behind it is here, and miss it then.
+    """
+    redirect.note(topic, part, RequestError(error, "not known to be written"))
     hint = redirect.hint(group) if error is ErrorCode.NOT_LEADER_OR_FOLLOWER else None
     return ProducedPartition(part.index, error, leader=hint)
 
@@ -100,10 +119,11 @@ def not_taken(part: ProducePartition, error: RequestError) -> ProducedPartition:
 class Slot:
     """One partition's part of the reply; called with what became of its batch."""
 
-    __slots__ = ("group", "part", "reply", "result", "start_offset")
+    __slots__ = ("group", "part", "reply", "result", "start_offset", "topic")
 
-    def __init__(self, reply: "Reply", part: ProducePartition) -> None:
+    def __init__(self, reply: "Reply", topic: ProduceTopic, part: ProducePartition) -> None:
         self.reply = reply
+        self.topic = topic
         self.part = part
         self.start_offset = -1
         self.group: PartitionId | None = None
@@ -115,7 +135,7 @@ class Slot:
             index = self.part.index
             self.result = ProducedPartition(index, error, base_offset, -1, self.start_offset)
         else:
-            self.result = failed(self.part, error, self.reply.redirect, self.group)
+            self.result = failed(self.topic, self.part, error, self.reply.redirect, self.group)
         self.reply.decided()
 
     def fail(self, error: RequestError) -> None:
@@ -144,9 +164,9 @@ class Reply:
         """What is to be written."""
         return self._authorized.request.topics
 
-    def slot(self, part: ProducePartition) -> Slot:
+    def slot(self, topic: ProduceTopic, part: ProducePartition) -> Slot:
         """Expects one part more."""
-        slot = Slot(self, part)
+        slot = Slot(self, topic, part)
         self.slots.append(slot)
         self._undecided += 1
         return slot

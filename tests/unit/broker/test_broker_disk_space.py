@@ -198,7 +198,7 @@ def test_what_a_member_lacks_is_kept_for_it_up_to_a_bound(play):
         assert space.used(1) > 0.8 * BYTES
         await space.start(3)
         await space.until(lambda: space.held(3) == RECORDS, "all records")
-        assert space.begins(1) == space.begins(3) == 1
+        assert space.begins(1) == 1  # the member itself lets go of what it has, as soon as it likes
 
     play(body)
 

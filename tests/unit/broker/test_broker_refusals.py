@@ -4,10 +4,13 @@ A client that hears OUT_OF_ORDER_SEQUENCE_NUMBER for a batch that is not its old
 epoch, and writes twice what it has no answer for.
 """
 
+import trio
+
 from appliance.broker.refusals import Refusals, SentBehind
 from appliance.errors import ErrorCode, RequestError
 from appliance.types import TopicName
 from appliance.wire.kafka.records import BatchHeader
+from appliance.wire.requests import LeadPartition
 from tests.unit.broker.three_nodes import in_cluster
 
 NOT_LEADER = RequestError(ErrorCode.NOT_LEADER_OR_FOLLOWER, "elsewhere")
@@ -101,3 +104,33 @@ def test_a_batch_behind_one_that_found_no_leader_waits_its_turn(world, run):
         assert part.error is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
 
     in_cluster(world, run)(body)
+
+
+def test_a_batch_behind_one_that_was_taken_and_given_up_waits_its_turn_when_its_node_leads_again(
+    play,
+):
+    """The first was under way when its leader was cut off; the second comes once it leads again."""
+
+    async def body(cluster):
+        await cluster.create()
+        group = cluster.group()
+        first = cluster.leader(group)
+        other = next(n for n in (1, 2, 3) if n != first)
+        cluster.silence(first)
+        part = await cluster.produce(first, b"one", producer=(7, 0, 0))
+        assert part.error is ErrorCode.NOT_LEADER_OR_FOLLOWER
+        await cluster.until(lambda: cluster.leader(group) not in {None, first}, "another leader")
+        cluster.silenced.clear()
+
+        with trio.fail_after(60):
+            while cluster.leader(group) != first:
+                asked = cluster.leader(group) or other
+                await cluster.ask(asked, LeadPartition("orders", 0, first))
+                await trio.sleep(0.1)
+        second = await cluster.produce(first, b"two", producer=(7, 0, 1))
+        assert second.error is ErrorCode.NOT_LEADER_OR_FOLLOWER, second
+        for place, value in enumerate((b"one", b"two")):
+            again = await cluster.produce(first, value, producer=(7, 0, place))
+            assert (again.error, again.base_offset) == (ErrorCode.NONE, place)
+
+    play(body)
