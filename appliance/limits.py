@@ -236,6 +236,7 @@ INDEX_CACHE_BYTES = 32 * MIB
 INDEX_STRIDE_BYTES = 64 * KIB
 """Of a log between two points of its index."""
 MAX_DOCUMENT_BYTES = 8 * MIB
+"""A manifest, an index, an identity or a snapshot, sealed."""
 MAX_SNAPSHOT_BYTES = 7 * MIB
 """Of what a group's entries amount to; a log whose snapshot would be larger keeps its entries."""
 SNAPSHOT_AFTER_BYTES = 8 * MIB
@@ -243,7 +244,6 @@ SNAPSHOT_AFTER_SIZES = 4
 """How much a log of commands grows before it is cut: at least so much, or so many snapshots."""
 MAX_KEPT_FOR_LAGGING_BYTES = 64 * MIB
 """Of entries that are of no more use but to a member that lags; beyond, it is started anew."""
-"""A manifest, an index or an identity, sealed."""
 MAX_REWRAPPED_AT_ONCE = 200
 """Keys of one request to the key provider, and of one slice of re-wrapping (DESIGN section 6)."""
 REKEY_BYTES_PER_S = 64 * MIB
