@@ -71,15 +71,14 @@ class LeaderTable:
 
     async def named(self, group: PartitionId) -> None:
         """Returns when a leader is known, or the group is gone."""
-        while self.of(group).node is None:
-            event = self._waiting.setdefault(group, trio.Event())
-            await event.wait()
-            if group not in self._leaders:
-                return
+        await self._until(group, lambda leader: leader is not None)
 
     async def led_by(self, group: PartitionId, node: NodeId) -> None:
         """Returns when this node is known to lead the group, or the group is gone."""
-        while self.of(group).node != node:
+        await self._until(group, lambda leader: leader == node)
+
+    async def _until(self, group: PartitionId, is_led: Callable[[NodeId | None], bool]) -> None:
+        while not is_led(self.of(group).node):
             event = self._waiting.setdefault(group, trio.Event())
             await event.wait()
             if group not in self._leaders:
