@@ -65,7 +65,16 @@ from appliance.coordination.topic_changes import (
 from appliance.errors import ErrorCode, RequestError
 from appliance.limits import DECOY_SECRET_BYTES, MAX_CATALOGUE_WAIT_S, PRODUCER_ID_BLOCK
 from appliance.raft.configuration import Configuration
-from appliance.types import Index, NodeId, PartitionId, ProducerId, TopicId, TopicName
+from appliance.types import (
+    Index,
+    NodeId,
+    PartitionId,
+    PartitionIndex,
+    ProducerId,
+    TopicId,
+    TopicName,
+)
+from appliance.wire.requests import NamedPartitions
 from appliance.wire.requests.peer import Enact, Enacted
 
 AnyCommand = (
@@ -264,6 +273,21 @@ class Catalogue:
         if self._names is None:
             self._names = tuple(sorted(self.state.topics))
         return self._names
+
+    def group_of(self, name: TopicName, index: int) -> PartitionId | None:
+        """The group of a topic's partition, or None."""
+        topic = self.state.topics.get(name)
+        if topic is None or not 0 <= index < len(topic.partitions):
+            return None
+        return topic.partitions[index]
+
+    def all_partitions(self) -> tuple[NamedPartitions, ...]:
+        """Every partition of every topic, sorted."""
+        topics = self.state.topics
+        return tuple(
+            NamedPartitions(name, tuple(map(PartitionIndex, range(len(topics[name].partitions)))))
+            for name in self.topic_names()
+        )
 
     def name_of(self, topic: TopicId) -> TopicName | None:
         """The name of a topic, or None."""

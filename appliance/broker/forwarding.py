@@ -105,10 +105,8 @@ class Forwarding:
 
     def _leader_of(self, request: LeadPartition) -> NodeId | None:
         """Who leads the partition that is to be handed over."""
-        topic = self._catalogue.state.topics.get(request.topic)
-        if topic is None or not 0 <= request.partition < len(topic.partitions):
-            return None
-        return self._foundation.consensus.leaders.of(topic.partitions[request.partition]).node
+        group = self._catalogue.group_of(request.topic, request.partition)
+        return None if group is None else self._foundation.consensus.leaders.of(group).node
 
     async def confirm(self) -> None:
         """Returns once a quorum has said that this node leads the catalogue now.

@@ -6,7 +6,7 @@ by another node is handed over there, as the request of whoever asked here. All 
 before the first is waited for.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 import trio
@@ -29,7 +29,6 @@ from appliance.wire.requests import (
     ElectLeaders,
     ElectLeadersResult,
     LeadPartition,
-    NamedPartitions,
 )
 
 _PREFERRED = 0
@@ -74,7 +73,7 @@ class ElectLeadersHandler:
         request = authorized.request
         if request.election_type != _PREFERRED:
             return ElectLeadersResult(error=ErrorCode.INVALID_REQUEST)
-        asked = self._all() if request.topics is None else request.topics
+        asked = self._catalogue.all_partitions() if request.topics is None else request.topics
         planned = [[self._plan(topic.name, index) for index in topic.partitions] for topic in asked]
         steps = (step for row in planned for step in row)
         begun = list(dict.fromkeys(step for step in steps if isinstance(step, _Handover)))
@@ -91,21 +90,14 @@ class ElectLeadersHandler:
                 results.append(ElectionsOfTopic(topic.name, parts))
         return ElectLeadersResult(tuple(results))
 
-    def _all(self) -> Sequence[NamedPartitions]:
-        return [
-            NamedPartitions(name, tuple(map(PartitionIndex, range(len(topic.partitions)))))
-            for name, topic in sorted(self._catalogue.state.topics.items())
-        ]
-
     def _plan(self, name: TopicName, index: PartitionIndex) -> "Election | _Handover":
-        topic = self._catalogue.state.topics.get(name)
-        if topic is None or not 0 <= index < len(topic.partitions):
+        group = self._catalogue.group_of(name, index)
+        if group is None:
             return Election(
                 index,
                 ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
                 "there is no such topic or partition",
             )
-        group = topic.partitions[index]
         preferred = self._placement.replicas(group)[0]
         if self._placement.leads(group) == preferred:
             return Election(

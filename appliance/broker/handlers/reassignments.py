@@ -14,13 +14,12 @@ from appliance.broker.catalogue import Catalogue
 from appliance.broker.placement import Placement
 from appliance.coordination.cluster_commands import Assignment, AssignReplicas
 from appliance.errors import ErrorCode, RequestError
-from appliance.types import NodeId, PartitionId, PartitionIndex, TopicName
+from appliance.types import NodeId, PartitionIndex, TopicName
 from appliance.wire.requests import (
     AlterPartitionReassignments,
     AlterPartitionReassignmentsResult,
     ListPartitionReassignments,
     ListPartitionReassignmentsResult,
-    NamedPartitions,
     OngoingReassignment,
     OngoingReassignments,
     PartitionToBeMoved,
@@ -71,7 +70,7 @@ class AlterPartitionReassignmentsHandler:
         topic: TopicName,
         part: ReassignedPartition,
     ) -> None:
-        group = _group(self._catalogue, topic, part.index)
+        group = self._catalogue.group_of(topic, part.index)
         if group is None:
             raise RequestError(
                 ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic or partition"
@@ -117,21 +116,17 @@ class ListPartitionReassignmentsHandler:
         """Those that are being moved, of the ones that were asked for."""
         asked = authorized.request.topics
         told = []
-        for topic in self._all() if asked is None else asked:
+        for topic in self._catalogue.all_partitions() if asked is None else asked:
             ongoing = tuple(self._ongoing(topic.name, topic.partitions))
             if ongoing:
                 told.append(OngoingReassignments(topic.name, ongoing))
         return ListPartitionReassignmentsResult(tuple(told))
 
-    def _all(self) -> Iterator[NamedPartitions]:
-        for name, topic in sorted(self._catalogue.state.topics.items()):
-            yield NamedPartitions(name, tuple(map(PartitionIndex, range(len(topic.partitions)))))
-
     def _ongoing(
         self, name: TopicName, indexes: Iterable[PartitionIndex]
     ) -> Iterator[OngoingReassignment]:
         for index in indexes:
-            group = _group(self._catalogue, name, index)
+            group = self._catalogue.group_of(name, index)
             if group is None:
                 continue
             now = self._catalogue.state.membership.assignment(group)
@@ -147,10 +142,3 @@ def is_moving(assignment: Assignment) -> bool:
     """Whether others are to hold a partition than do; one whose move was called off is not."""
     target = assignment.target
     return target is not None and set(target) != set(assignment.replicas)
-
-
-def _group(catalogue: Catalogue, name: TopicName, index: int) -> PartitionId | None:
-    topic = catalogue.state.topics.get(name)
-    if topic is None or not 0 <= index < len(topic.partitions):
-        return None
-    return topic.partitions[index]
