@@ -142,7 +142,7 @@ class Steward:
 
     def _successor(self, replica: Replica[object]) -> NodeId | None:
         me = self._foundation.node
-        if self._is_draining(me):
+        if not self._placement.may_lead(me):
             return self.best_successor(replica)
         if replica.partition in {CATALOGUE_LOG, GROUPS_LOG}:
             return None
@@ -152,8 +152,7 @@ class Steward:
         ready = (
             preferred != me
             and preferred in replica.configuration.voters
-            and self._consensus.alive(preferred)
-            and not self._is_draining(preferred)
+            and self._placement.may_lead(preferred)
             and (replica.core.matched(preferred) or 0) >= replica.core.commit
         )
         return preferred if ready else None
@@ -163,13 +162,9 @@ class Steward:
         candidates = [
             node
             for node in sorted(replica.configuration.voters - {self._foundation.node})
-            if self._consensus.alive(node) and not self._is_draining(node)
+            if self._placement.may_lead(node)
         ]
         return max(candidates, key=lambda n: replica.core.matched(n) or 0, default=None)
-
-    def _is_draining(self, node: NodeId) -> bool:
-        known = self._catalogue.state.nodes.get(node)
-        return known is None or known.draining
 
     async def resign_all(self, patience_s: float) -> None:
         """Hands over everything that others can lead, before this node stops."""
