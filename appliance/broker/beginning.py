@@ -68,5 +68,4 @@ class Beginning:
         segment = self._log.segments()[0]
         if segment.first_index != position.index + 1:
             return None
-        snapshot = self._snapshot(position.index)
-        return Offered(segment.first_offset, snapshot) if kept(snapshot) is not None else None
+        return Offered.of(segment.first_offset, self._snapshot(position.index))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import trio
 
-from appliance.broker.snapshots import Offered, kept
+from appliance.broker.snapshots import Offered
 from appliance.errors import KeyProviderError, StorageError, StorageFull
 from appliance.limits import FULL_DISK_RETRY_S
 from appliance.ports import HardState, NodeStorage, PartitionLog
@@ -167,7 +167,7 @@ class LogWriter:
                 await self._log.truncate(last_kept)
                 self._carried_out()
             case _Reset(position, offered):
-                await self._log.reset(position, offered.offset, kept(offered.snapshot))
+                await self._log.reset(position, offered.offset, offered.kept())
                 if self._carried_out():
                     self._reports.reset(position, offered)
             case _Append(entries):

@@ -20,7 +20,6 @@ from uuid import UUID
 
 import msgspec
 
-from appliance.broker import snapshots
 from appliance.broker.snapshots import Offered
 from appliance.errors import DamageDetected, ProtocolViolation
 from appliance.limits import MAX_BATCH_BYTES
@@ -85,7 +84,7 @@ def encode(
         for e in entries
     )
     if offered is not None:
-        columns = _OFFSET.pack(offered.offset) + snapshots.encode(offered.snapshot)
+        columns = _OFFSET.pack(offered.offset) + offered.content
     size = sum(e.header.payload_bytes for e in entries)
     head = _HEAD.pack(
         _HEAD.size - _LENGTH_BYTES + len(header) + len(columns) + size,
@@ -137,7 +136,7 @@ def _offered(rest: memoryview) -> Offered:
         raise _torn()
     (offset,) = _OFFSET.unpack_from(rest)
     try:
-        return Offered(Offset(offset), snapshots.decode(rest[_OFFSET.size :]))
+        return Offered.received(Offset(offset), rest[_OFFSET.size :])
     except DamageDetected:
         raise ProtocolViolation("a peer offers a snapshot that is not known here") from None
 

@@ -39,6 +39,23 @@ class Offered(msgspec.Struct, frozen=True):
 
     offset: Offset
     snapshot: GroupSnapshot
+    content: bytes
+    """The snapshot as it is kept and sent."""
+
+    @staticmethod
+    def of(offset: Offset, snapshot: GroupSnapshot) -> "Offered | None":
+        """What a leader offers; None if the state is larger than any may be."""
+        content = kept(snapshot)
+        return None if content is None else Offered(offset, snapshot, content.state)
+
+    @staticmethod
+    def received(offset: Offset, content: Buffer) -> "Offered":
+        """What a leader has offered; raises DamageDetected."""
+        return Offered(offset, decode(content), bytes(content))
+
+    def kept(self) -> Snapshot:
+        """What the log keeps of it."""
+        return Snapshot(self.snapshot.index, self.content)
 
 
 _encoder = msgspec.msgpack.Encoder()

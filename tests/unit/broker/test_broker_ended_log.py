@@ -11,7 +11,7 @@ from appliance.ports import HardState
 from appliance.raft.configuration import Configuration, Placed
 from appliance.types import Index, NodeId, Offset, PartitionId, Position, Term, TimestampMs
 
-OFFERED = Offered(
+OFFERED = Offered.of(
     Offset(9),
     GroupSnapshot(
         Index(4), Offset(9), TimestampMs(0),

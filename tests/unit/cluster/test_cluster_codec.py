@@ -44,7 +44,7 @@ def test_an_append_arrives_with_its_entries() -> None:
     assert [bytes(e.payload) for e in item.entries] == [e.payload for e in ENTRIES]
 
 
-OFFERED = Offered(
+OFFERED = Offered.of(
     Offset(40),
     GroupSnapshot(
         Index(9), Offset(44), TimestampMs(5),
