@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from appliance.authz.gate import Authorized
 from appliance.broker.caller import Caller
 from appliance.broker.catalogue import Catalogue
-from appliance.broker.handlers.produce_reply import Redirect, Reply, Slot, SoleReply, refused
+from appliance.broker.handlers.produce_reply import Reply, Slot, SoleReply, Unwritten, refused
 from appliance.broker.opening import with_records_of
 from appliance.broker.partition import Partition
 from appliance.broker.pending import Pending
@@ -69,8 +69,7 @@ class ProduceHandler:
             for part in topic.partitions:
                 target = _target_at_once(live, part)
                 targets.append(target or await self._target(topic, part))
-        redirect = self._redirect(caller)
-        return self._propose_all(request, Reply(authorized, redirect), targets)
+        return self._propose_all(request, Reply(authorized, self._unwritten(caller)), targets)
 
     def _wanted(self, request: Produce, target: _Target) -> Wanted | None:
         """How many replicas have to hold a batch, if it is more than the majority that always do.
@@ -101,17 +100,15 @@ class ProduceHandler:
         target = _target_at_once(self._topics.find(topic.name, topic.topic_id), part)
         if target is None:
             return None
-        redirect = self._redirect(caller)
-        reply = SoleReply(topic, part, redirect)
+        reply = SoleReply(topic, part, self._unwritten(caller))
         try:
             self._propose(request, target, topic, part, reply)
         except RequestError as error:
-            redirect.note(topic, part, error)
             reply.fail(error)
         return reply
 
-    def _redirect(self, caller: Caller) -> Redirect:
-        return Redirect(caller.listener, self._catalogue, self._placement, self._refusals)
+    def _unwritten(self, caller: Caller) -> Unwritten:
+        return Unwritten(caller.listener, self._catalogue, self._placement, self._refusals)
 
     async def _target(self, topic: ProduceTopic, part: ProducePartition) -> _Target | RequestError:
         """Opens the partition and waits for room, or says why the batch cannot be taken."""
@@ -149,7 +146,6 @@ class ProduceHandler:
                         raise target
                     self._propose(request, target, topic, part, slot)
                 except RequestError as error:
-                    reply.redirect.note(topic, part, error)
                     slot.fail(error)
         return reply.proposed()
 

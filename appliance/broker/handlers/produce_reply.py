@@ -23,7 +23,6 @@ from appliance.types import PartitionId
 from appliance.wire.kafka.records import read_header
 from appliance.wire.requests import (
     Broker,
-    CurrentLeader,
     Produce,
     ProducedPartition,
     ProducedTopic,
@@ -33,21 +32,41 @@ from appliance.wire.requests import (
 )
 
 
-class Redirect(msgspec.Struct, frozen=True, gc=False):
-    """How a client is told of the leader that it should have asked (KIP-951)."""
+class Unwritten(msgspec.Struct, frozen=True, gc=False):
+    """What becomes of batches that are not written: the client is told, and the node remembers."""
 
     listener: str
     catalogue: Catalogue
     placement: Placement
     refusals: Refusals
-    """What producers have to send again, whether it was not taken or is not known to be written."""
 
-    def hint(self, group: PartitionId | None) -> CurrentLeader | None:
-        """Who leads a group now."""
-        return None if group is None else hint_of(self.placement.leader(group))
+    def not_taken(
+        self, topic: ProduceTopic, part: ProducePartition, error: RequestError
+    ) -> ProducedPartition:
+        """What is said of a batch that was refused."""
+        self._note(topic, part, error)
+        hint = error.hint if isinstance(error, NotLeader) else None
+        return ProducedPartition(part.index, error.code, message=str(error), leader=hint)
 
-    def note(self, topic: ProduceTopic, part: ProducePartition, error: RequestError) -> None:
-        """Remembers a refusal, for what the producer has sent behind it."""
+    def given_up(
+        self,
+        topic: ProduceTopic,
+        part: ProducePartition,
+        error: ErrorCode,
+        group: PartitionId | None,
+    ) -> ProducedPartition:
+        """What is said of a batch that was taken, and is not known to be written.
+
+        This node may lead again before what was sent behind it is here, and miss it then.
+        """
+        self._note(topic, part, RequestError(error, "not known to be written"))
+        hint = None
+        if group is not None and error is ErrorCode.NOT_LEADER_OR_FOLLOWER:
+            hint = hint_of(self.placement.leader(group))
+        return ProducedPartition(part.index, error, leader=hint)
+
+    def _note(self, topic: ProduceTopic, part: ProducePartition, error: RequestError) -> None:
+        """Remembers it, for what the producer has sent behind it."""
         if part.batch is not None:
             with suppress(RequestError):  # too short to be anybody's
                 self.refusals.note(topic.name, part.index, read_header(part.batch), error)
@@ -63,13 +82,13 @@ class Redirect(msgspec.Struct, frozen=True, gc=False):
 class SoleReply(Pending):
     """The reply to a request that writes one batch; called with what became of it."""
 
-    __slots__ = ("_part", "_redirect", "_topic", "group", "start_offset")
+    __slots__ = ("_part", "_topic", "_unwritten", "group", "start_offset")
 
-    def __init__(self, topic: ProduceTopic, part: ProducePartition, redirect: Redirect) -> None:
+    def __init__(self, topic: ProduceTopic, part: ProducePartition, unwritten: Unwritten) -> None:
         super().__init__()
         self._topic = topic
         self._part = part
-        self._redirect = redirect
+        self._unwritten = unwritten
         self.start_offset = -1
         self.group: PartitionId | None = None
 
@@ -80,40 +99,18 @@ class SoleReply(Pending):
                 ProducedPartition(self._part.index, error, base_offset, -1, self.start_offset)
             )
         else:
-            self._answer(failed(self._topic, self._part, error, self._redirect, self.group))
+            self._answer(self._unwritten.given_up(self._topic, self._part, error, self.group))
 
     def fail(self, error: RequestError) -> None:
         """The batch was not taken."""
-        self._answer(not_taken(self._part, error))
+        self._answer(self._unwritten.not_taken(self._topic, self._part, error))
 
     def _answer(self, part: ProducedPartition) -> None:
         topic = self._topic
-        endpoints = () if part.leader is None else self._redirect.endpoints((part,))
+        endpoints = () if part.leader is None else self._unwritten.endpoints((part,))
         self.resolve(
             ProduceResult((ProducedTopic(topic.name, (part,), topic.topic_id),), 0, endpoints)
         )
-
-
-def failed(
-    topic: ProduceTopic,
-    part: ProducePartition,
-    error: ErrorCode,
-    redirect: Redirect,
-    group: PartitionId | None,
-) -> ProducedPartition:
-    """What is said of a batch that was taken, and is not known to be written.
-
-    This node may lead again before what was sent behind it is here, and miss it then.
-    """
-    redirect.note(topic, part, RequestError(error, "not known to be written"))
-    hint = redirect.hint(group) if error is ErrorCode.NOT_LEADER_OR_FOLLOWER else None
-    return ProducedPartition(part.index, error, leader=hint)
-
-
-def not_taken(part: ProducePartition, error: RequestError) -> ProducedPartition:
-    """What is said of a batch that was refused."""
-    hint = error.hint if isinstance(error, NotLeader) else None
-    return ProducedPartition(part.index, error.code, message=str(error), leader=hint)
 
 
 class Slot:
@@ -135,24 +132,24 @@ class Slot:
             index = self.part.index
             self.result = ProducedPartition(index, error, base_offset, -1, self.start_offset)
         else:
-            self.result = failed(self.topic, self.part, error, self.reply.redirect, self.group)
+            self.result = self.reply.unwritten.given_up(self.topic, self.part, error, self.group)
         self.reply.decided()
 
     def fail(self, error: RequestError) -> None:
         """The batch was not taken."""
+        self.result = self.reply.unwritten.not_taken(self.topic, self.part, error)
         if self.reply.acks == 0:
             raise ProtocolViolation(f"a batch that wants no reply failed: {error.code.name}")
-        self.result = not_taken(self.part, error)
         self.reply.decided()
 
 
 class Reply:
     """Gathers the parts and resolves the response when all are there."""
 
-    __slots__ = ("_authorized", "_pending", "_undecided", "acks", "redirect", "slots")
+    __slots__ = ("_authorized", "_pending", "_undecided", "acks", "slots", "unwritten")
 
-    def __init__(self, authorized: Authorized[Produce], redirect: Redirect) -> None:
-        self.redirect = redirect
+    def __init__(self, authorized: Authorized[Produce], unwritten: Unwritten) -> None:
+        self.unwritten = unwritten
         self._authorized = authorized
         self._pending = Pending()
         self._undecided = 1  # the request itself, until everything is proposed
@@ -201,7 +198,7 @@ class Reply:
         codes = authorized.refused_codes(ResourceKind.TOPIC)
         return ProduceResult(
             in_order_or_by_id(asked, granted, codes, results, refused),
-            endpoints=self.redirect.endpoints(slot.result for slot in slots if slot.result),
+            endpoints=self.unwritten.endpoints(slot.result for slot in slots if slot.result),
         )
 
 
