@@ -34,6 +34,7 @@ class Admission:
 
     __slots__ = (
         "_connections",
+        "_descriptors",
         "_handshakes",
         "_limits",
         "_total_connections",
@@ -41,9 +42,10 @@ class Admission:
         "refused",
     )
 
-    def __init__(self, limits: AdmissionLimits) -> None:
-        """Begins with nobody."""
+    def __init__(self, limits: AdmissionLimits, descriptors: int = sys.maxsize) -> None:
+        """Begins with nobody; sockets numbered `descriptors` or higher are refused."""
         self._limits = limits
+        self._descriptors = descriptors
         self._connections: Counter[str] = Counter()
         self._handshakes: Counter[str] = Counter()
         self._total_connections = 0
@@ -51,11 +53,12 @@ class Admission:
         self.refused = 0
         """Since the last time that somebody reported them."""
 
-    def enter(self, origin: str) -> bool:
+    def enter(self, origin: str, descriptor: int = 0) -> bool:
         """Lets a new connection begin its handshake, or counts it as refused."""
         limits = self._limits
         if (
-            self._total_connections >= limits.max_connections
+            descriptor >= self._descriptors
+            or self._total_connections >= limits.max_connections
             or self._connections[origin] >= limits.max_connections_per_address
             or self._total_handshakes >= limits.max_handshakes
             or self._handshakes[origin] >= limits.max_handshakes_per_address

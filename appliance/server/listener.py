@@ -81,10 +81,10 @@ class Listener(Generic[C]):
         self._strangers = budgets.strangers
         self._lines = StrangersLines()
         self._connection_limits = connection_limits or ConnectionLimits()
-        self._admission = Admission(admission_limits or AdmissionLimits())
         self._meter = dispatch.meter
-        # Nodes have no meter; what clients leave is for them too.
-        self._descriptors = sys.maxsize if self._meter is None else descriptors_of_clients()
+        # Nodes have no meter; the descriptors that clients leave are for them too.
+        descriptors = sys.maxsize if self._meter is None else descriptors_of_clients()
+        self._admission = Admission(admission_limits or AdmissionLimits(), descriptors)
         self._throttled: deque[tuple[float, trio.socket.SocketType]] = deque()
         self._sockets: list[trio.SocketListener] = []
         self._connections: set[Connection[C]] = set()
@@ -162,11 +162,7 @@ class Listener(Generic[C]):
                 origin = origin_of(address)
                 if self._comes_too_early(accepted, address, origin):
                     continue
-                if accepted.fileno() >= self._descriptors:
-                    self._admission.refused += 1
-                    accepted.close()
-                    self._someone.set()
-                elif self._admission.enter(origin):
+                if self._admission.enter(origin, accepted.fileno()):
                     nursery.start_soon(self._host, accepted, address, origin)
                 else:
                     accepted.close()
