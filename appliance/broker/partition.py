@@ -414,11 +414,9 @@ class Partition:
         """Whether readers see more than they should, or a file holds nothing that they may see."""
         start, files = self._state.log_start, self._replica.log.segments()
         oldest = files[0]
-        is_below = oldest.first_offset < oldest.next_offset <= start
-        return (
-            start > self._replica.log.start_offset
-            or is_below
-            or (len(files) > 1 and oldest.next_offset <= start)
+        goes_whole = len(files) > 1 or oldest.first_offset < oldest.next_offset
+        return start > self._replica.log.start_offset or (
+            goes_whole and oldest.next_offset <= start
         )
 
     def limit_segments(self, settings: TopicSettings) -> None:
