@@ -235,6 +235,8 @@ INDEX_CACHE_BYTES = 32 * MIB
 """Indexes of closed files that were read lately, of all logs together."""
 INDEX_STRIDE_BYTES = 64 * KIB
 """Of a log between two points of its index."""
+NEVER_MS = (1 << 63) - 1
+"""The age at which nothing happens."""
 MAX_DOCUMENT_BYTES = 8 * MIB
 """A manifest, an index, an identity or a snapshot, sealed."""
 MAX_SNAPSHOT_BYTES = 7 * MIB

@@ -7,7 +7,7 @@ name.
 """
 
 from enum import IntEnum
-from typing import NewType
+from typing import Final, NewType
 from uuid import UUID
 
 import msgspec
@@ -61,6 +61,10 @@ class EntryKind(IntEnum):
     CONFIGURATION = 2
     NO_OP = 3
     GAP = 4
+
+
+ENTRY_HEADER_BYTES: Final = 40
+"""What each entry takes of a log beside its payload."""
 
 
 class EntryHeader(msgspec.Struct, frozen=True, gc=False):

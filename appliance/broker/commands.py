@@ -8,7 +8,7 @@ several times what the snapshot takes.
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 import msgspec
 import trio
@@ -16,13 +16,10 @@ import trio
 from appliance.broker.foundation import Foundation
 from appliance.broker.replica import Replica
 from appliance.errors import DamageDetected, ErrorCode, RequestError, StorageError
-from appliance.invariant import invariant
-from appliance.limits import SNAPSHOT_AFTER_BYTES, SNAPSHOT_AFTER_SIZES
+from appliance.invariant import InvariantViolation, invariant
+from appliance.limits import NEVER_MS, SNAPSHOT_AFTER_BYTES, SNAPSHOT_AFTER_SIZES
 from appliance.raft.configuration import Configuration
-from appliance.types import Entry, EntryHeader, EntryKind, Offset, PartitionId
-
-ENTRY_HEADER_BYTES: Final = 40
-NEVER_MS: Final = (1 << 63) - 1
+from appliance.types import ENTRY_HEADER_BYTES, Entry, EntryHeader, EntryKind, Offset, PartitionId
 
 C = TypeVar("C", bound=msgspec.Struct)
 O = TypeVar("O")  # noqa: E741 - the outcome of a command
@@ -52,14 +49,17 @@ class _Machine(Generic[C, O]):
         self.bound_bytes = SNAPSHOT_AFTER_BYTES
 
     def snapshot(self) -> bytes:
-        invariant(self._keeping is not None, "this log is never cut")
-        state = cast(Keeping, self._keeping).snapshot()
+        state = self._kept_by().snapshot()
         self.bound_bytes = max(SNAPSHOT_AFTER_BYTES, SNAPSHOT_AFTER_SIZES * len(state))
         return state
 
     def restore(self, state: bytes) -> None:
-        invariant(self._keeping is not None, "this log is never cut, so none is replaced")
-        cast(Keeping, self._keeping).restore(state)
+        self._kept_by().restore(state)
+
+    def _kept_by(self) -> Keeping:
+        if self._keeping is None:
+            raise InvariantViolation("this log is never cut, so none is replaced")
+        return self._keeping
 
     def apply(self, entry: Entry) -> O:
         try:

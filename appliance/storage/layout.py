@@ -11,7 +11,9 @@ from typing import Final
 
 from appliance.crypto.sealed import PREAMBLE_BYTES
 from appliance.errors import DamageDetected
+from appliance.invariant import invariant
 from appliance.types import (
+    ENTRY_HEADER_BYTES,
     Entry,
     EntryHeader,
     EntryKind,
@@ -23,7 +25,7 @@ from appliance.types import (
 
 ENTRY_FORMAT: Final = 1
 _ENTRY: Final = struct.Struct(">BBHIQIqQi")
-ENTRY_HEADER_BYTES: Final = _ENTRY.size
+invariant(_ENTRY.size == ENTRY_HEADER_BYTES, "an entry's header has its size")
 _NO_PREAMBLE: Final = bytes(PREAMBLE_BYTES)
 _VOID: Final = struct.Struct(">QQ")
 _MAX_TIMESTAMP: Final = struct.Struct(">q")

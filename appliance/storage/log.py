@@ -14,7 +14,7 @@ Rules:
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final, TypeVarTuple
+from typing import TypeVarTuple
 
 import trio
 
@@ -24,6 +24,7 @@ from appliance.invariant import invariant
 from appliance.limits import (
     MAX_FLUSH_BYTES,
     MAX_SEGMENT_BYTES,
+    NEVER_MS,
 )
 from appliance.ports import SegmentInfo, Slice, Snapshot
 from appliance.storage import layout
@@ -54,7 +55,6 @@ from appliance.types import (
 )
 
 Args = TypeVarTuple("Args")
-NEVER_MS: Final = (1 << 63) - 1
 
 
 class SealedLog:

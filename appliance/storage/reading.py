@@ -11,7 +11,15 @@ from appliance.storage import layout
 from appliance.storage.files import LogFiles
 from appliance.storage.logfile import END_OF_INDEXES, LogFile
 from appliance.storage.segment import Frame
-from appliance.types import Entry, EntryHeader, EntryKind, Index, Offset, TimestampMs
+from appliance.types import (
+    ENTRY_HEADER_BYTES,
+    Entry,
+    EntryHeader,
+    EntryKind,
+    Index,
+    Offset,
+    TimestampMs,
+)
 
 
 def read_batches(files: LogFiles, collected: "Collected", start: Offset) -> None:
@@ -92,7 +100,7 @@ class Collected:
         self, content: memoryview, headers: Sequence[EntryHeader], limit: Index = END_OF_INDEXES
     ) -> bool:
         """Takes what it may of a frame's entries below `limit`; False when that was all."""
-        at = len(headers) * layout.ENTRY_HEADER_BYTES
+        at = len(headers) * ENTRY_HEADER_BYTES
         first = stop = -1
         goes_on = True
         for header in headers:
