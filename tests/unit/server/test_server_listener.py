@@ -312,34 +312,39 @@ def test_a_flood_of_strangers_writes_few_lines(place, capsys) -> None:
     assert "peers not let in without a line" in written
 
 
+class Meter:
+    """Lets every connection in, and holds nobody back."""
+
+    def connection(self, *_: str) -> float:
+        return 0.0
+
+    def account(self, _: Caller) -> "Meter":
+        return self
+
+    def charge(self, *_: object) -> int:
+        return 0
+
+
+def metered_listener(authority, meter: Meter) -> Listener:
+    broker = Broker()
+    broker.meter = meter
+    return Listener(
+        "native",
+        NativeDialect(),
+        broker,
+        CertificatePrincipals("memorystreamer.local", allow_nodes=False).principal,
+        contexts=ServerContexts(authority.server()),
+        budgets=Budgets(strangers_share=1),
+    )
+
+
 def test_clients_leave_descriptors_to_the_node(authority, monkeypatch) -> None:
-    class Generous:
-        """Lets every connection in, and holds nobody back."""
-
-        def connection(self, *_: str) -> float:
-            return 0.0
-
-        def account(self, _: Caller) -> "Generous":
-            return self
-
-        def charge(self, *_: object) -> int:
-            return 0
-
     monkeypatch.setattr(listener_module, "descriptors_of_clients", lambda: highest)
     with socket.socket() as probe:
         highest = probe.fileno() + 60
 
     async def play() -> None:
-        broker = Broker()
-        broker.meter = Generous()
-        listener = Listener(
-            "native",
-            NativeDialect(),
-            broker,
-            CertificatePrincipals("memorystreamer.local", allow_nodes=False).principal,
-            contexts=ServerContexts(authority.server()),
-            budgets=Budgets(strangers_share=1),
-        )
+        listener = metered_listener(authority, Meter())
         port = await listener.bind("127.0.0.1", 0)
         async with trio.open_nursery() as nursery:
             await nursery.start(listener.serve)
@@ -360,7 +365,7 @@ def test_clients_leave_descriptors_to_the_node(authority, monkeypatch) -> None:
 def test_who_connects_too_fast_is_closed_when_the_wait_is_over(authority) -> None:
     clock = trio.testing.MockClock()
 
-    class Early:
+    class Early(Meter):
         """Lets the first connection in, and has each later one wait for 20 s."""
 
         waits = 0.0
@@ -370,23 +375,8 @@ def test_who_connects_too_fast_is_closed_when_the_wait_is_over(authority) -> Non
             wait_s, self.waits = self.waits, 20.0
             return wait_s
 
-        def account(self, _: Caller) -> "Early":
-            return self
-
-        def charge(self, *_: object) -> int:
-            return 0
-
     async def play() -> None:
-        broker = Broker()
-        broker.meter = Early()
-        listener = Listener(
-            "native",
-            NativeDialect(),
-            broker,
-            CertificatePrincipals("memorystreamer.local", allow_nodes=False).principal,
-            contexts=ServerContexts(authority.server()),
-            budgets=Budgets(strangers_share=1),
-        )
+        listener = metered_listener(authority, Early())
         port = await listener.bind("127.0.0.1", 0)
         async with trio.open_nursery() as nursery:
             await nursery.start(listener.serve)
