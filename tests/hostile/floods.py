@@ -10,21 +10,19 @@ import contextlib
 import errno
 import heapq
 import itertools
-import multiprocessing
-import os
-import resource
 import select
 import socket
 import ssl
 import struct
 import time
 from collections.abc import Callable, Generator, Sequence
-from multiprocessing.sharedctypes import SynchronizedArray
-from multiprocessing.synchronize import Event, Semaphore
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
+
+from appliance.server.sandbox import raise_descriptors
+from tests.hostile.attackers import Attackers, Reins
 
 GONE: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 _READ: Final = select.EPOLLIN | GONE
@@ -195,15 +193,18 @@ class _Worker:
     """One process of a flood: slots, what each waits for, and how fast new ones are opened."""
 
     def __init__(
-        self, plan: Plan, numbers: Sequence[int], ports: dict[str, int], context: ssl.SSLContext,
-        told: "SynchronizedArray[int]",
-        until: Event,
-    ) -> None:  # fmt: skip
+        self,
+        plan: Plan,
+        numbers: Sequence[int],
+        ports: dict[str, int],
+        context: ssl.SSLContext,
+        reins: Reins,
+    ) -> None:
         self.plan = plan
         self.ports = ports
         self.context = context
-        self._told = told
-        self._until = until
+        self._told = reins.told
+        self._until = reins.until
         self._poll = select.epoll()
         self._waiting: dict[int, Slot] = {}
         self._timers: list[tuple[float, int, Slot]] = []
@@ -273,67 +274,37 @@ class _Worker:
         self._to_open.insert(0, slot)
 
 
-class Flood:
-    """A plan carried out by processes, between `begin` and `stop`."""
+class Flood(Attackers):
+    """A plan carried out by processes."""
 
     def __init__(
         self, plan: Plan, ports: dict[str, int], folder: Path, *, processes: int = 2
     ) -> None:
         """`folder` holds the certificates of the appliance's clients."""
         self.plan = plan
-        spawn = multiprocessing.get_context("spawn")
-        self._told = spawn.Array("q", len(FIELDS))
-        self._until, self._go, self._ready = spawn.Event(), spawn.Event(), spawn.Semaphore(0)
         numbers = range(plan.connections)
-        self._processes = [
-            spawn.Process(
-                target=_flood,
-                args=(plan, numbers[place::processes], ports, folder, self._told, self._until,
-                      plan.opens_per_s / processes, self._ready, self._go),
-                daemon=True,
-            )
+        shares = [
+            (plan, numbers[place::processes], ports, folder, plan.opens_per_s / processes)
             for place in range(processes)
-        ]  # fmt: skip
-
-    def prepare(self) -> None:
-        """Starts the processes; returns when they are ready to open connections."""
-        for process in self._processes:
-            process.start()
-        for _ in self._processes:
-            assert self._ready.acquire(timeout=120)
-
-    def begin(self) -> None:
-        """Begins to open connections."""
-        self._go.set()
-
-    def stop(self) -> None:
-        """Closes all connections."""
-        self._until.set()
-        self._go.set()
-        for process in self._processes:
-            process.join(20)
-
-    @property
-    def told(self) -> dict[str, int]:
-        """What was counted so far, by `FIELDS`."""
-        return dict(zip(FIELDS, self._told, strict=True))
+        ]
+        super().__init__(FIELDS, _flood, shares)
 
 
 def _flood(
-    plan: Plan, numbers: Sequence[int], ports: dict[str, int], folder: Path,
-    told: "SynchronizedArray[int]",
-    until: Event, opens_per_s: float,
-    ready: Semaphore, go: Event,
-) -> None:  # fmt: skip
-    os.nice(5)
+    reins: Reins,
+    plan: Plan,
+    numbers: Sequence[int],
+    ports: dict[str, int],
+    folder: Path,
+    opens_per_s: float,
+) -> None:
     raise_descriptors()
     context = ssl.create_default_context(cafile=folder / "ca.pem")
     context.check_hostname = False
     if plan.user is not None:
         context.load_cert_chain(folder / f"{plan.user}.pem", folder / f"{plan.user}.key")
-    worker = _Worker(plan, numbers, ports, context, told, until)
-    ready.release()
-    go.wait()
+    worker = _Worker(plan, numbers, ports, context, reins)
+    reins.wait_for_start()
     worker.run(opens_per_s)
 
 
@@ -343,10 +314,3 @@ def _client_hello(context: ssl.SSLContext) -> bytes:
     with contextlib.suppress(ssl.SSLWantReadError):
         tls.do_handshake()
     return outgoing.read()
-
-
-def raise_descriptors() -> int:
-    """Raises this process's limit of descriptors to the hard one, and gives it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard

@@ -4,16 +4,12 @@ A connection is used until the node ends it. What is counted: requests sent, con
 node ended for one, answers, and requests for which there was neither in time.
 """
 
-import multiprocessing
-import os
 import socket
 import ssl
 import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing.sharedctypes import SynchronizedArray
-from multiprocessing.synchronize import Event, Semaphore
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +19,7 @@ import google_crc32c
 from appliance.wire.kafka.apis.registry import APIS
 from appliance.wire.kafka.compression import Codec, compress
 from appliance.wire.kafka.records import Record, encode_batch
+from tests.hostile.attackers import Attackers, Reins
 from tests.hostile.frames import COUNTS, NATIVE, SPACE_BYTES, crowded, deep_token, with_counts
 
 sys.path.append(str(Path(__file__).parents[1] / "unit" / "kafka"))
@@ -105,52 +102,19 @@ WAYS: Final[dict[str, Callable[[], Iterator[Hostile]]]] = {
 }
 
 
-class Hammer:
-    """Sends one way's requests over and over, between `begin` and `stop`."""
+class Hammer(Attackers):
+    """Sends one way's requests over and over."""
 
     def __init__(self, way: str, ports: dict[str, int], folder: Path, per_s: float) -> None:
         """`folder` holds the certificates of the appliance's clients."""
-        spawn = multiprocessing.get_context("spawn")
-        self._told = spawn.Array("q", len(FIELDS))
-        self._until, self._go, self._ready = spawn.Event(), spawn.Event(), spawn.Semaphore(0)
-        self._process = spawn.Process(
-            target=_hammer,
-            args=(way, ports, folder, per_s, self._told, self._until, self._ready, self._go),
-            daemon=True,
-        )
-
-    def prepare(self) -> None:
-        """Starts the process; returns when everything is written that is to be sent."""
-        self._process.start()
-        assert self._ready.acquire(timeout=120)
-
-    def begin(self) -> None:
-        """Begins to send."""
-        self._go.set()
-
-    def stop(self) -> None:
-        """Ends it."""
-        self._until.set()
-        self._go.set()
-        self._process.join(30)
-        if self._process.is_alive():
-            self._process.terminate()
-
-    @property
-    def told(self) -> dict[str, int]:
-        """What was counted so far, by `FIELDS`."""
-        return dict(zip(FIELDS, self._told, strict=True))
+        super().__init__(FIELDS, _hammer, [(way, ports, folder, per_s)])
 
 
-def _hammer(
-    way: str, ports: dict[str, int], folder: Path, per_s: float, told: "SynchronizedArray[int]",
-    until: Event, ready: Semaphore, go: Event,
-) -> None:  # fmt: skip
-    os.nice(5)
+def _hammer(reins: Reins, way: str, ports: dict[str, int], folder: Path, per_s: float) -> None:
     open_ones: dict[tuple[str, str], ssl.SSLSocket] = {}
     prepared = list(WAYS[way]())
-    ready.release()
-    go.wait()
+    reins.wait_for_start()
+    told, until = reins.told, reins.until
     number, due = 0, time.monotonic()
     while not until.is_set():
         for listener, user, frame in prepared:

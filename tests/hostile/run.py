@@ -33,9 +33,10 @@ from appliance.limits import (  # noqa: E402
     CLIENT_REQUEST_BUDGET_BYTES,
     MIB,
 )
+from appliance.server.sandbox import raise_descriptors  # noqa: E402
 from tests.hostile.appliance_under_attack import Target, target  # noqa: E402
 from tests.hostile.decoders import measured  # noqa: E402
-from tests.hostile.floods import Flood, Plan, raise_descriptors  # noqa: E402
+from tests.hostile.floods import Flood, Plan  # noqa: E402
 from tests.hostile.hammer import COMPACTED, WAYS, Hammer  # noqa: E402
 from tests.hostile.honest import RATE, HonestClient, percentile  # noqa: E402
 
