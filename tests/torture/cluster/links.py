@@ -7,14 +7,19 @@ with packets that are lost and sent again, nothing is told to either end.
 """
 
 import contextlib
+import math
 import threading
 import time
+from collections.abc import Callable
 
 import trio
 
 CHUNK = 64 * 1024
 POLL_S = 0.02
 OPEN_S = 20
+
+Way = tuple[int, int]
+"""From one node to another."""
 
 
 def address_of(node: int) -> str:
@@ -30,8 +35,8 @@ class Links:
     """Every direction between two nodes, and the proxies; they run in a thread of their own."""
 
     def __init__(self) -> None:
-        self.held: set[tuple[int, int]] = set()
-        self.slow_s: dict[tuple[int, int], float] = {}
+        self._troubles: tuple[tuple[frozenset[Way], float], ...] = ()
+        """Ways that are in trouble, and how late what they carry comes; replaced as a whole."""
         self.passed = 0
         """Bytes, in all."""
         self._streams: dict[trio.SocketStream, tuple[int, int]] = {}
@@ -59,13 +64,29 @@ class Links:
 
     def mend(self) -> None:
         """Everything passes again."""
-        self.held.clear()
-        self.slow_s.clear()
+        self._troubles = ()
 
-    def cut_off(self, node: int, others: list[int], *, to: bool = True, back: bool = True) -> None:
-        """Holds what a node sends to others, what they send to it, or both."""
-        self.held |= {(node, other) for other in others if to}
-        self.held |= {(other, node) for other in others if back}
+    def cut_off(
+        self, node: int, others: list[int], *, to: bool = True, back: bool = True
+    ) -> Callable[[], None]:
+        """Holds what a node sends to others, what they send to it, or both; gives what ends it."""
+        return self._trouble(_ways(node, others, to=to, back=back), math.inf)
+
+    def slow(self, node: int, others: list[int], late_s: float) -> Callable[[], None]:
+        """Has whatever passes between a node and others come late; gives what ends it."""
+        return self._trouble(_ways(node, others, to=True, back=True), late_s)
+
+    def _trouble(self, ways: frozenset[Way], late_s: float) -> Callable[[], None]:
+        trouble = ways, late_s
+        self._troubles = (*self._troubles, trouble)
+
+        def end() -> None:
+            self._troubles = tuple(each for each in self._troubles if each is not trouble)
+
+        return end
+
+    def _late_s(self, way: Way) -> float:
+        return max((late_s for ways, late_s in self._troubles if way in ways), default=0.0)
 
     def break_off(self, node: int) -> None:
         """Ends every connection of a node with others; new ones may be opened at once."""
@@ -121,7 +142,11 @@ class Links:
 
     async def _passage(self, sender: int, receiver: int) -> None:
         """Returns when what this sender sends may pass."""
-        way = sender, receiver
-        until = time.monotonic() + self.slow_s.get(way, 0.0)
-        while way in self.held or time.monotonic() < until:  # noqa: ASYNC110 - another thread's
+        way, came_s = (sender, receiver), time.monotonic()
+        while time.monotonic() < came_s + self._late_s(way):  # noqa: ASYNC110 - another thread's
             await trio.sleep(POLL_S)
+
+
+def _ways(node: int, others: list[int], *, to: bool, back: bool) -> frozenset[Way]:
+    there = {(node, other) for other in others if to}
+    return frozenset(there | {(other, node) for other in others if back})

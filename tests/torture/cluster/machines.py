@@ -82,6 +82,7 @@ class Cluster:
     def __init__(self, root: Path, size: int, disk: str) -> None:
         self.root, self.size, self.disk = root, size, disk
         self.members: list[int] = []
+        self._joining: list[int] = []
         self._next = 1
         self._pids: dict[int, int] = {}
         self._guard = threading.Lock()
@@ -268,9 +269,16 @@ class Cluster:
         """Makes a new node, starts it and has it join, by `memorystreamer cluster add`."""
         config = self._prepare()
         self.start([config.node.id])
+        self._joining = [config.node.id]
         self.administer("add", str(config.node.id), str(config.listeners.peers.public))
         self.members.append(config.node.id)
+        self._joining = []
         return config.node.id
+
+    @property
+    def everyone(self) -> list[int]:
+        """The members, and a node that is on its way to be one."""
+        return list(dict.fromkeys([*self.members, *self._joining]))
 
     def remove(self, number: int) -> None:
         """`memorystreamer cluster remove`, until the node is out; then its process is killed."""

@@ -114,24 +114,21 @@ class Nemesis:
     def cut(self) -> Trouble:
         """A node hears no other, and none hears it."""
         victim = self._victim()
-        self._cluster.links.cut_off(victim, self._others(victim))
-        return Trouble("cut", str(victim), self._cluster.links.mend)
+        mend = self._cluster.links.cut_off(victim, self._others(victim))
+        return Trouble("cut", str(victim), mend)
 
     def one_way(self) -> Trouble:
         """A node is not heard, or does not hear; the other direction passes."""
         victim, deaf = self._victim(), self._source.random() < 0.5
-        self._cluster.links.cut_off(victim, self._others(victim), to=not deaf, back=deaf)
-        text = f"{'to' if deaf else 'from'} {victim}"
-        return Trouble("one-way", text, self._cluster.links.mend)
+        mend = self._cluster.links.cut_off(victim, self._others(victim), to=not deaf, back=deaf)
+        return Trouble("one-way", f"{'to' if deaf else 'from'} {victim}", mend)
 
     def slow(self) -> Trouble:
         """Whatever passes between a node and the others comes late, and connections break."""
         victim, late_s = self._victim(), self._source.uniform(0.03, 0.4)
         self._cluster.links.break_off(victim)
-        ways = [(victim, node) for node in self._others(victim)]
-        ways += [(node, victim) for node in self._others(victim)]
-        self._cluster.links.slow_s |= dict.fromkeys(ways, late_s)
-        return Trouble("slow", f"{victim} by {1000 * late_s:.0f} ms", self._cluster.links.mend)
+        mend = self._cluster.links.slow(victim, self._others(victim), late_s)
+        return Trouble("slow", f"{victim} by {1000 * late_s:.0f} ms", mend)
 
     def full(self) -> Trouble:
         """A node's disk is full."""
@@ -143,8 +140,8 @@ class Nemesis:
 
     def power(self) -> Trouble:
         """Every node at once; on held disks, with all that was not synced."""
-        self._cluster.kill(self._cluster.members)
-        return Trouble("power", "", lambda: self._cluster.start(self._cluster.members))
+        self._cluster.kill(self._cluster.everyone)
+        return Trouble("power", "", lambda: self._cluster.start(self._cluster.everyone))
 
     def members(self) -> Trouble:
         """A node is added and another one removed, by the administrator's command."""

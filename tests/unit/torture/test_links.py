@@ -59,3 +59,17 @@ def test_links_that_break_end_both_ways(ends):
     links.break_off(NODE)
     assert near.recv(64) == b""
     assert far.recv(64) == b""
+
+
+def test_of_two_troubles_the_end_of_one_is_not_the_end_of_the_other(ends):
+    links, near, far = ends
+    first = links.cut_off(DIALER, [NODE], back=False)
+    second = links.cut_off(NODE, [DIALER], to=False)
+    near.sendall(b"held twice")
+    first()
+    far.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        far.recv(64)
+    second()
+    far.settimeout(10)
+    assert far.recv(64) == b"held twice"
