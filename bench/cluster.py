@@ -6,7 +6,6 @@ acknowledged by one node, on the same cores in the same minutes, and the process
 megabyte. Results go to bench/results/cluster.json and to the terminal. Needs `ss` (iproute2).
 """
 
-import argparse
 import json
 import re
 import subprocess
@@ -20,7 +19,7 @@ import machine
 from confluent_kafka.admin import AdminClient, NewTopic
 from msgspec import to_builtins
 from processes import Node, appliance, cpu_s, load
-from report import Target, print_targets
+from report import Target, arguments, print_targets
 from rich.console import Console
 
 NODES = 3
@@ -158,10 +157,7 @@ def _at_rest(idle: Idle) -> Found:
 
 def main() -> int:
     """Measures, prints, and writes; exit code 1 if a target is missed and `--strict` was given."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=10.0, help="for each rate (10)")
-    parser.add_argument("--strict", action="store_true", help="exit code 1 if a target is missed")
-    options = parser.parse_args()
+    options = arguments(__doc__, 10.0, "rate")
     console = Console()
     found = measured(options.seconds, console)
     promised = targets(found)

@@ -1,5 +1,6 @@
 """What a run found, held against its targets: rows, a table, a picture, a JSON document."""
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,16 @@ class Target(Struct, frozen=True):
     def met(self) -> bool:
         """Whether the bound is kept."""
         return self.figure <= self.bound if self.at_most else self.figure >= self.bound
+
+
+def arguments(document: str | None, seconds: float, each: str) -> argparse.Namespace:
+    """What a benchmark may be told: how long it measures, and whether a missed target fails it."""
+    parser = argparse.ArgumentParser(description=(document or "").splitlines()[0])
+    parser.add_argument(
+        "--seconds", type=float, default=seconds, help=f"for each {each} ({seconds:g})"
+    )
+    parser.add_argument("--strict", action="store_true", help="exit code 1 if a target is missed")
+    return parser.parse_args()
 
 
 def targets(found: Found) -> list[Target]:

@@ -6,7 +6,6 @@ appliance under librdkafka, each with its load in a process of its own. Results 
 bench/results as JSON and PNG, and to the terminal as tables.
 """
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Callable
@@ -148,10 +147,7 @@ def measured(seconds: float, console: Console) -> dict[str, float]:
 
 def main() -> int:
     """Measures, prints, and writes; exit code 1 if a target is missed and `--strict` was given."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=5.0, help="for each figure (5)")
-    parser.add_argument("--strict", action="store_true", help="exit code 1 if a target is missed")
-    options = parser.parse_args()
+    options = report.arguments(__doc__, 5.0, "figure")
     console = Console()
     found = measured(options.seconds, console)
     console.print("and the storage by itself: a minute or two")
