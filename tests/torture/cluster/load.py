@@ -8,6 +8,7 @@ and deletes some, and remembers what was confirmed.
 import itertools
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import defaultdict
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -89,7 +90,7 @@ class History:
         return sum(map(len, records.values()))
 
 
-class Client(threading.Thread):
+class Client(threading.Thread, ABC):
     """One that works until it is told to stop."""
 
     def __init__(self, name: str, history: History) -> None:
@@ -109,8 +110,9 @@ class Client(threading.Thread):
         except Exception as error:  # noqa: BLE001 - whatever ends a client is a finding
             self._history.findings.append(f"{self.name}: {type(error).__name__}: {error}")
 
+    @abstractmethod
     def work(self) -> None:
-        raise NotImplementedError
+        """What this client does until it is told to stop."""
 
 
 class Writer(Client):
