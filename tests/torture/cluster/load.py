@@ -142,7 +142,8 @@ class Writer(Client):
             self._history.findings.append(f"{self.name}: {value} was refused: {error}")
             self._history.tell(Send(self.name, str(partition), value, Result.INFO))
             return
-        offset = message.offset() if message.offset() >= 0 else None
+        # A batch that a retry found written longer ago than the broker remembers has no offset.
+        offset = message.offset()
         self._history.tell(Send(self.name, str(partition), value, Result.OK, offset))
 
     def work(self) -> None:
