@@ -358,12 +358,17 @@ class LogFiles:
     @property
     def newest_epoch(self) -> int:
         """The key epoch that the next file will have."""
-        next_key = self._next_key
-        return self._manifest.newest.epoch if next_key is None else next_key[0].epoch
+        # A key goes from staged to new to the manifest, maybe in a thread of its own just now:
+        # looked for in that order, it is not missed.
+        if (staged := self._next_key) is not None:
+            return staged[0].epoch
+        if new := self._new_keys:
+            return new[-1].epoch
+        return self._manifest.newest.epoch
 
     def stage_key(self, key: EpochKey, secret: SecretKey) -> None:
         """Has the next file sealed under a key of a newer epoch; touches no file now."""
-        invariant(key.epoch > self._manifest.newest.epoch, "key epochs grow")
+        invariant(key.epoch > self.newest_epoch, "key epochs grow")
         self._next_key = (key, secret)
 
     @property
@@ -393,11 +398,11 @@ class LogFiles:
         """The key that the file that begins now is sealed under."""
         with self._changing:
             if self._next_key is None:
-                return self._manifest.newest
+                return self._new_keys[-1] if self._new_keys else self._manifest.newest
             key, secret = self._next_key
             self._data_keys[key.epoch] = secret
-            self._next_key = None
             self._new_keys = (key,)
+            self._next_key = None
             return key
 
     def _change(self, change: Callable[[Manifest], Manifest]) -> None:

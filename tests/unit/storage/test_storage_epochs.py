@@ -69,6 +69,35 @@ def test_an_epoch_that_is_not_newer_asks_for_no_key(home):
     trio.run(main)
 
 
+def test_a_newer_epoch_is_known_while_the_manifest_that_names_it_is_written(home, monkeypatch):
+    """Or a file under an older key would pass for one under the newest, and a second key be had."""
+
+    async def main():
+        node = await home.create()
+        log = await node.create_log(PARTITION, DOMAIN)
+        await appended(log, b"one")
+        home.keys.version = 2
+        await node.keys.advance_all([PARTITION])
+        monkeypatch.setattr(log_module, "MAX_SEGMENT_BYTES", 1)
+        files, seen, token = files_of(node), [], trio.lowlevel.current_trio_token()
+        replace = files._store.replace
+
+        def replaced(partition, manifest):
+            seen.append((files.newest_epoch, log.outdated_bytes > 0))
+            trio.from_thread.run(node.keys.advance_all, [PARTITION], trio_token=token)
+            replace(partition, manifest)
+
+        monkeypatch.setattr(files._store, "replace", replaced)
+        calls = home.keys.calls
+        await appended(log, b"two")
+        assert seen
+        assert set(seen) == {(2, True)}
+        assert home.keys.calls == calls
+        assert [key.epoch for key in files.manifest.keys] == [1, 2]
+
+    trio.run(main)
+
+
 @pytest.mark.parametrize("is_open", [True, False])
 def test_every_wrap_is_replaced_and_data_is_not_touched(home, is_open):
     async def main():
