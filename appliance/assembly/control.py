@@ -28,6 +28,9 @@ class Control:
         self.contexts: tuple[ServerContexts, ...] = ()
         self.peers: PeerService | None = None
         self.serving = False
+        """Whether clients are listened to."""
+        self.ready = False
+        """Whether they find here what is to lie here."""
         self.replication: Callable[[], ReplicationStanding] | None = None
         """How the replicas stand, while there are any."""
         self._refused_for: list[str] = []

@@ -47,6 +47,8 @@ class Listeners(Struct, frozen=True):
     for_login: Listener[kafka.Call] | None
     hand_over: Callable[[], Awaitable[None]]
     """Has other nodes lead what they can, while clients are still told where to go."""
+    settled: Callable[[], Awaitable[None]]
+    """Returns once the replicas that are to lie here are open."""
 
 
 def client_listeners(
@@ -68,6 +70,7 @@ def client_listeners(
         ),
         login,
         serving.broker.hand_over,
+        serving.broker.settled,
     )
 
 
@@ -103,10 +106,21 @@ async def serve(
     control: Control,
     announce: Callable[[str], None],
 ) -> None:
-    """Serves until a signal, or the end of the keys' lease; then sees the connections off."""
+    """Serves until a signal, or the end of the keys' lease; then sees the connections off.
+
+    The node is ready, and says so, once its replicas are open: who stops the next node of a cluster
+    then takes no quorum away.
+    """
     settings = config.listeners
     for_kafka, for_native = listeners.for_kafka, listeners.for_native
     login = listeners.for_login
+
+    async def stay_ready() -> None:
+        await listeners.settled()
+        control.ready = True
+        announce(f"ready kafka={settings.kafka.public} native={settings.native.public}")
+        await trio.sleep_forever()
+
     await for_kafka.bind(settings.kafka.bound.host, settings.kafka.bound.port)
     await for_native.bind(settings.native.bound.host, settings.native.bound.port)
     if login is not None and settings.login is not None:
@@ -120,8 +134,8 @@ async def serve(
         gc.freeze()
         control.serving = True
         _log.info("serving", kafka=settings.kafka.bind, native=settings.native.bind)
-        announce(f"ready kafka={settings.kafka.public} native={settings.native.public}")
-        await _first(control.stopping.wait, keys.until_sealed)
+        await _first(control.stopping.wait, keys.until_sealed, stay_ready)
+        control.ready = False
         control.serving = control.stopping.is_set()
         await listeners.hand_over()
         for_kafka.stop()

@@ -164,7 +164,7 @@ async def _show_health(
     metrics.follow_replication(lambda: control.replication and control.replication())
     health = HealthSocket(
         config.node.health_socket,
-        is_ready=lambda: control.serving and not control.stopping.is_set(),
+        is_ready=lambda: control.ready and not control.stopping.is_set(),
         metrics=metrics.text,
     )
     await nursery.start(health.run)

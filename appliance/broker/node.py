@@ -294,6 +294,10 @@ class BrokerNode:
         """The gate's `TopicResolver`."""
         return self._catalogue
 
+    async def settled(self) -> None:
+        """Returns once the replicas that are to lie here are open, as far as they can be."""
+        await self._topics.settled()
+
     def standing(self) -> ReplicationStanding:
         """How this node's replicas stand, for whoever measures it."""
         return self._foundation.consensus.standing()

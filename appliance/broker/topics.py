@@ -18,6 +18,7 @@ from appliance.broker.partition import Partition, PartitionState
 from appliance.broker.placement import Placement
 from appliance.broker.redirect import NotLeader
 from appliance.broker.replica import Replica
+from appliance.broker.settling import Settling
 from appliance.broker.topic_names import check_topic_name
 from appliance.broker.topic_settings import Given, TopicSettings, check_settings, meaning
 from appliance.coordination.cluster_commands import Assignment
@@ -31,7 +32,7 @@ from appliance.errors import (
     RequestError,
     StorageError,
 )
-from appliance.limits import MAX_LEADER_WAIT_S, MAX_OPENED_AT_ONCE
+from appliance.limits import MAX_LEADER_WAIT_S
 from appliance.ports import BEGINNING_OF_LOGS
 from appliance.raft.configuration import Configuration
 from appliance.types import (
@@ -48,8 +49,6 @@ log = structlog.get_logger()
 
 MADE_AT_ONCE = 16
 """Partitions of a new topic that are led before it is answered for."""
-REOPEN_S = 5.0
-"""Before a log is tried again whose files or keys could not be had."""
 
 
 class LiveTopic(msgspec.Struct):
@@ -81,8 +80,7 @@ class Topics:
         self._opening: dict[PartitionId, trio.Lock] = {}
         self._repaired: set[PartitionId] = set()
         """Damaged logs that are being cut: others serve them."""
-        self._unsettled: dict[PartitionId, None] = {}
-        self._settling = 0
+        self._settling = Settling(foundation.nursery, self._settle)
         self.following = False
         """Whether what others hold too is opened here as the catalogue says."""
         self._closed = False
@@ -491,12 +489,12 @@ class Topics:
 
     def settle(self, group: PartitionId) -> None:
         """Has a group opened or given up, as the catalogue says, in the background."""
-        if group not in self._places or self._closed or not self.following:
-            return
-        self._unsettled[group] = None
-        if self._settling < MAX_OPENED_AT_ONCE:
-            self._settling += 1
-            self._foundation.nursery.start_soon(self._settle_all)
+        if group in self._places and self.following:
+            self._settling.want(group)
+
+    async def settled(self) -> None:
+        """Returns once all that is to lie here, as far as is known now, is open or was tried."""
+        await self._settling.settled()
 
     def follow(self) -> None:
         """From now on this node holds what the catalogue says, and begins with all there is."""
@@ -507,32 +505,22 @@ class Topics:
                 self._places[partition_id] = topic.name, PartitionIndex(index)
                 self.settle(partition_id)
 
-    async def _settle_all(self) -> None:
-        try:
-            while self._unsettled and not self._closed:
-                group = next(iter(self._unsettled))
-                del self._unsettled[group]
-                await self._settle(group)
-        finally:
-            self._settling -= 1
-
-    async def _settle(self, group: PartitionId) -> None:
+    async def _settle(self, group: PartitionId) -> bool:
         place = self._places.get(group)
         live = self.find(place[0]) if place is not None else None
         if place is None or live is None:
-            return
+            return True
         assignment = self._catalogue.state.membership.assignment(group)
         if self._foundation.node not in assignment.everyone:
             await self._give_up(live, place[1])
         elif self._domains.is_shredding(live.topic.topic):
-            return  # other logs take the place of these
+            pass  # other logs take the place of these
         elif self._foundation.peers.nodes or assignment != Assignment((self._foundation.node,)):
             try:
                 await self._open(live, place[1])
             except RequestError as error:
-                if error.code is ErrorCode.KAFKA_STORAGE_ERROR:
-                    await trio.sleep(REOPEN_S)
-                    self.settle(group)
+                return error.code is not ErrorCode.KAFKA_STORAGE_ERROR
+        return True
 
     async def _give_up(self, live: LiveTopic, index: PartitionIndex) -> None:
         """This node is to hold a partition no more."""
@@ -547,6 +535,7 @@ class Topics:
     async def close(self) -> None:
         """Closes every open partition; none opens after this."""
         self._closed = True
+        self._settling.close()
         async with trio.open_nursery() as nursery:
             for live in self._live.values():
                 for index, partition in enumerate(live.partitions):
