@@ -244,6 +244,11 @@ MAX_SNAPSHOT_BYTES = 7 * MIB
 SNAPSHOT_AFTER_BYTES = 8 * MIB
 SNAPSHOT_AFTER_SIZES = 4
 """How much a log of commands grows before it is cut: at least so much, or so many snapshots."""
+KEEP_STATE_AFTER_BYTES = 64 * MIB
+KEEP_STATE_AFTER_SIZES = 16
+"""How much a partition applies until its state is kept anew: so much, or so many times its size."""
+KEEP_AT_END_PART = 16
+"""Which part of that is enough for a log that is closed."""
 MAX_KEPT_FOR_LAGGING_BYTES = 64 * MIB
 """Of entries that are of no more use but to a member that lags; beyond, it is started anew."""
 MAX_REWRAPPED_AT_ONCE = 200

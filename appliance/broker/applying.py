@@ -20,7 +20,7 @@ from appliance.broker.placing import Placing
 from appliance.broker.snapshots import GroupSnapshot, Offered
 from appliance.broker.tail import ENTRY_OVERHEAD_BYTES, EntryTail
 from appliance.errors import ErrorCode, KeyProviderError, StorageError
-from appliance.limits import MIB
+from appliance.limits import KIB, MIB
 from appliance.ports import PartitionLog
 from appliance.raft.configuration import Placed
 from appliance.types import Entry, EntryHeader, EntryKind, Index
@@ -31,6 +31,9 @@ R_co = TypeVar("R_co", covariant=True)
 REPLAY_SLICE_BYTES = 4 * MIB
 REPLAY_SLICE_ENTRIES = 256
 """Entries applied without letting others run (DESIGN section 8: 2 ms)."""
+
+REPLAYED_ENTRY_BYTES = 32 * KIB
+"""What applying an entry after a restart costs besides its bytes, as so many bytes."""
 
 OnCommitted = Callable[[ErrorCode, EntryHeader, R | None], None]
 """Told NONE and what the machine made of the entry, or the error that it failed with."""
@@ -84,6 +87,8 @@ class Applying(Generic[R]):
         self.high_watermark = log.start_offset
         self.waiting_bytes = 0
         """Of entries whose proposers wait; 0 when nobody does."""
+        self.taken_bytes = 0
+        """Of entries that were applied here, with what each costs besides its payload."""
         self.failure: StorageError | KeyProviderError | None = None
         self._log = log
         self._tail = tail
@@ -103,8 +108,11 @@ class Applying(Generic[R]):
         self._covered = snapshot if snapshot.index > self.applied else None
         self._placing.leader_time = max(self._placing.leader_time, snapshot.leader_time_ms)
 
-    def snapshot(self, placed: Placed) -> GroupSnapshot:
-        """What the entries that the machine has in it amount to."""
+    def snapshot(self, placed: Placed, later: tuple[Placed, ...]) -> GroupSnapshot:
+        """What the entries that the machine has in it amount to.
+
+        `later` has the members that this log names after `placed`, in order.
+        """
         covered = self._covered
         return GroupSnapshot(
             self.applied if covered is None else covered.index,
@@ -112,6 +120,8 @@ class Applying(Generic[R]):
             self._placing.leader_time,
             placed,
             self._machine.snapshot(),
+            tuple(each for each in later if each.index <= self.applied),
+            self.applied,
         )
 
     def expect(self, header: EntryHeader, on_committed: OnCommitted[R]) -> None:
@@ -167,6 +177,7 @@ class Applying(Generic[R]):
                 self._covered = None
         elif header.kind in _APPLIED_KINDS:
             result = self._machine.apply(entry)
+            self.taken_bytes += header.payload_bytes + REPLAYED_ENTRY_BYTES
         self.applied = header.index
         self.high_watermark = header.next_offset
         self._placing.leader_time = max(self._placing.leader_time, header.leader_time_ms)

@@ -135,6 +135,7 @@ class Partition:
         self._ended = ErrorCode.NONE
         self._freeing = False
         state.on_start = self._free_soon
+        replica.beginning.keep_state()
 
     @property
     def replica(self) -> Replica[None]:

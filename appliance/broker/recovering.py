@@ -2,7 +2,8 @@
 
 Rules: the newest configuration of the log is in force, decided or not (Raft paper, section 6); a
 log that names none has the members of its snapshot, or those that it was made with. The headers of
-the log are read for it, unless the catalogue says that this node is the only member there is.
+the log are read for it, as far as the snapshot does not say, unless the catalogue says that this
+node is the only member there is.
 """
 
 from appliance.broker.peer_codec import configuration_in
@@ -27,15 +28,16 @@ async def recover(
 ) -> Recovered:
     """The start of a core; `known_last` is what a log that was cut once held.
 
-    `snapshot` is what the log keeps of entries that are gone, the members there among it.
+    `snapshot` is what the log keeps of its entries, the members that they name among it.
 
     Raises DamageDetected, KeyProviderError.
     """
     base_index = Index(log.first_index - 1)
     placed = [Placed(Index(0), genesis)]
-    if scan and snapshot is not None:
-        placed = [snapshot.at(base_index)]
     index = log.first_index
+    if scan and snapshot is not None:
+        placed = snapshot.within(base_index, log.last.index)
+        index = max(index, Index(snapshot.read_to + 1))
     while scan and index <= log.last.index:
         entries = await log.entries(index, log.last.index, SCAN_SLICE_BYTES)
         for entry in entries:

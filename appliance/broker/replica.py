@@ -106,9 +106,9 @@ class Replica(Generic[R]):
             on_applied=self._on_applied, snapshot=snapshot,
         )  # fmt: skip
         self.beginning = Beginning(
-            partition, log, self._core, cast(Applying[object], self._applying)
+            partition, log, self._core, cast(Applying[object], self._applying), self.start_soon
         )
-        """Where the log begins, and what stands for the entries before."""
+        """Where the log begins, and what is kept of its state."""
         self._writer = LogWriter(
             partition, log, storage, nursery,
             Reports(
@@ -535,6 +535,7 @@ class Replica(Generic[R]):
         self._core.advance(applied=index)
         self._tail.release(min(index, self._core.durable))
         self._wake_drained()
+        self.beginning.grown()
 
     def _on_full(self) -> None:
         """There is no space: who waits is told so, and what they gave may yet become durable.
@@ -588,4 +589,5 @@ class Replica(Generic[R]):
         self.withheld.end(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         self._tail.clear()
         if not self._failed:
+            await self.beginning.keep_last()
             await self._log.close()

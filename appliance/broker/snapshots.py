@@ -5,7 +5,8 @@ committed. It is not bound to where the log begins: files go up to it at most, a
 next entry is gone is started anew where its leader's log begins, with the leader's state of now;
 what lies between comes as entries, which that state has in it already. Beside the state stands
 what a log without its beginning cannot say: who the members were there, and which offset and
-leader time the state had come to.
+leader time the state had come to; and who they were since, so that a node that starts need not
+read the log for it.
 """
 
 import msgspec
@@ -28,10 +29,17 @@ class GroupSnapshot(msgspec.Struct, frozen=True, tag="group/1"):
     placed: Placed
     state: bytes
     """What the group's machine made of it."""
+    later: tuple[Placed, ...] = ()
+    """Who the members were from entries after that one on, up to `read_to`."""
+    read_to: Index = Index(0)
 
     def at(self, base: Index) -> Placed:
         """The members at the entry before a log's first one, which may know no others."""
         return Placed(min(self.placed.index, base), self.placed.configuration)
+
+    def within(self, base: Index, last: Index) -> list[Placed]:
+        """The members of a log that has the entries from `base` to `last`, as far as is known."""
+        return [self.at(base), *(each for each in self.later if base < each.index <= last)]
 
 
 class Offered(msgspec.Struct, frozen=True):
@@ -75,7 +83,10 @@ def decode(content: Buffer) -> GroupSnapshot:
         found = _decoder.decode(content)
     except (msgspec.MsgspecError, RecursionError):
         raise DamageDetected("no snapshot that is known here") from None
-    if found.index < 0 or found.offset < 0 or not found.placed.configuration.sound():
+    members = (found.placed, *found.later)
+    if min(found.index, found.offset, found.read_to) < 0 or not all(
+        placed.configuration.sound() for placed in members
+    ):
         raise DamageDetected("a snapshot of no group that could be")
     return found
 

@@ -155,10 +155,18 @@ class PartitionLog(Protocol):
         """
         ...
 
-    async def read_snapshot(self) -> "Snapshot | None":
-        """What stands for the entries that are gone, if they went behind a snapshot.
+    async def keep_snapshot(self, snapshot: "Callable[[Index], Snapshot | None]") -> None:
+        """Takes a snapshot in place of the log's, durably when this returns; no entry goes.
 
-        Raises DamageDetected.
+        `snapshot` is called on the event loop with the last index that is gone already; if it gives
+        None nothing changes. Raises StorageError.
+        """
+        ...
+
+    async def read_snapshot(self) -> "Snapshot | None":
+        """What stands for the entries that are gone, or spares applying those that are held.
+
+        Raises DamageDetected for one that stands for entries and cannot be read.
         """
         ...
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from uuid import UUID
 
 import msgspec
+import structlog
 
 from appliance.crypto.chain import GENESIS
 from appliance.crypto.sealed import FrameKind
@@ -34,6 +35,8 @@ from appliance.storage.manifest import (
 from appliance.storage.marks import MarkRecord
 from appliance.storage.snapshot import SUFFIX as SNAPSHOT
 from appliance.types import ClusterId, Index, Offset, PartitionId, Position
+
+_log = structlog.get_logger()
 
 
 class LogFiles:
@@ -278,6 +281,11 @@ class LogFiles:
             self._name_files(entries, epochs.runs, start_offset=offset)
         self._take_over(kept)
 
+    def keep_snapshot(self, snapshot: Snapshot) -> None:
+        """Puts a snapshot in place of the one before; the files stay."""
+        with self._snapshot_changing(snapshot):
+            self._change(self._naming_snapshot)
+
     @property
     def snapshot_index(self) -> Index | None:
         """The last entry that the snapshot takes in; None where there is none."""
@@ -285,11 +293,21 @@ class LogFiles:
         return None if named is msgspec.UNSET else named.index
 
     def read_snapshot(self) -> Snapshot | None:
-        """The snapshot that the manifest names. Raises DamageDetected."""
+        """The snapshot that the manifest names.
+
+        None for one that cannot be read although every entry is there. Raises DamageDetected.
+        """
         named = self._manifest.snapshot
         if named is msgspec.UNSET:
             return None
-        return Snapshot(named.index, self._store.snapshots.read(self._partition, named.file))
+        try:
+            return Snapshot(named.index, self._store.snapshots.read(self._partition, named.file))
+        except DamageDetected as damage:
+            if not self._manifest.is_whole:
+                raise
+            _log.warning("a damaged snapshot is passed over: the log holds what it stood for",
+                         partition=str(self._partition), reason=str(damage))  # fmt: skip
+            return None
 
     @contextmanager
     def _snapshot_changing(self, snapshot: Snapshot | None) -> Iterator[None]:
@@ -309,6 +327,10 @@ class LogFiles:
             self._new_snapshot = None
         if before is not msgspec.UNSET:
             self._store.snapshots.remove(self._partition, before.file)
+
+    def _naming_snapshot(self, manifest: Manifest) -> Manifest:
+        fresh = self._new_snapshot
+        return manifest if fresh is None else msgspec.structs.replace(manifest, snapshot=fresh)
 
     def _made(self, first_index: Index, first_offset: Offset, first_tag: bytes) -> LogFile:
         """A new file, durably there, that no manifest names yet."""
@@ -331,14 +353,12 @@ class LogFiles:
 
         def changed(manifest: Manifest) -> Manifest:
             keys = (*manifest.keys, *self._new_keys)
-            snapshot = manifest.snapshot if self._new_snapshot is None else self._new_snapshot
             return msgspec.structs.replace(
-                manifest,
+                self._naming_snapshot(manifest),
                 keys=tuple(key for key in keys if key.epoch in needed),
                 files=entries,
                 epoch_table=epochs,
                 start_offset=start,
-                snapshot=snapshot,
             )
 
         self._change(changed)
@@ -436,11 +456,11 @@ def _check_present(disk: Disk, partition: PartitionId, manifest: Manifest) -> No
     """Raises DamageDetected if a file is missing; removes what a crash left unnamed."""
     present = set(disk.names(str(partition)))
     named = {str(entry.file) for entry in manifest.files}
-    if manifest.snapshot is not msgspec.UNSET:
-        named.add(f"{manifest.snapshot.file}.{SNAPSHOT}")
     missing = sorted(named - present)
     if missing:
         raise DamageDetected(f"partition {partition}: file {missing[0]} is not there")
+    if manifest.snapshot is not msgspec.UNSET:  # whoever reads it finds out whether it is there
+        named.add(f"{manifest.snapshot.file}.{SNAPSHOT}")
     kept = named | {str(entry.file) for entry in manifest.set_aside}
     for name in sorted(present - named):
         file, _, suffix = name.partition(".")

@@ -341,6 +341,17 @@ class SealedLog:
                 raise
             self._epochs.forget_before(Index(self.first_index - 1))
 
+    async def keep_snapshot(self, snapshot: Callable[[Index], Snapshot | None]) -> None:
+        """See `ports.PartitionLog.keep_snapshot`."""
+        async with self._change(END_OF_INDEXES):
+            taken = snapshot(Index(self.first_index - 1))
+            if taken is not None:
+                try:
+                    await self._write(self._files.keep_snapshot, taken)
+                except StorageFull:
+                    self._failure = None  # the one before stands
+                    raise
+
     async def read_snapshot(self) -> Snapshot | None:
         """See `ports.PartitionLog.read_snapshot`."""
         return await trio.to_thread.run_sync(self._files.read_snapshot)
@@ -508,11 +519,11 @@ class SealedLog:
                 await self.flush(lambda _: None)
                 async with self._changing:
                     await trio.to_thread.run_sync(self._files.stop)
+            self._failure = StorageError("the log is closed")
             self._cache.forget(self._tail)
             self._ahead.forget(id(self))
             self._closed = True
             await trio.to_thread.run_sync(self._files.close)
-            self._failure = StorageError("the log is closed")
 
     def _refuse_if_failed(self) -> None:
         if self._failure is not None:

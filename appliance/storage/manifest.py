@@ -73,7 +73,7 @@ class Manifest(msgspec.Struct, frozen=True):
     the node's journal had reached: one that is found with a smaller one was rolled back.
     `compacted` is where the last pass of compaction ended. `quarantined` are files that were found
     damaged, and those after them: they stay where they are, and are not read. `snapshot` holds what
-    the entries before the first file amounted to, and perhaps some after it.
+    the entries up to its index amount to: at least those before the first file, if any are gone.
     """
 
     sequence: int
@@ -91,6 +91,11 @@ class Manifest(msgspec.Struct, frozen=True):
     def set_aside(self) -> tuple[FileEntry, ...]:
         """The quarantined files."""
         return () if self.quarantined is msgspec.UNSET else self.quarantined
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the log holds its first entry: its snapshot spares work, and stands for none."""
+        return self.files[0].first_index == 1
 
     @property
     def newest(self) -> EpochKey:

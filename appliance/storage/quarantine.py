@@ -3,8 +3,8 @@
 1. Every file is read from its beginning; the first that is not whole ends what can be relied on.
 2. What anything here shows to have been durable, later frames and the journal's mark included, is
    the log's last known position: its replica votes for nobody who holds less (DESIGN section 5).
-3. Where the snapshot cannot be read, what the log stands on is gone: none of it is whole then, and
-   it begins anew before its first entry.
+3. Where entries are gone and the snapshot that stands for them cannot be read, what the log stands
+   on is gone: none of it is whole then, and it begins anew before its first entry.
 4. The manifest names the whole files, a fresh one behind them, and the rest as quarantined: kept,
    and never read again. Before it the log is as damaged as it was; after it, merely short.
 
@@ -106,9 +106,9 @@ class Quarantine:
         return is_whole, last
 
     def has_snapshot(self, snapshots: SnapshotStore) -> bool:
-        """Whether the log's snapshot can be read, if it has one."""
+        """Whether the log's snapshot can be read, if it needs one."""
         named = self._manifest.snapshot
-        if named is msgspec.UNSET:
+        if named is msgspec.UNSET or self._manifest.is_whole:
             return True
         try:
             snapshots.read(self._partition, named.file)

@@ -87,8 +87,8 @@ class History:
         node, source = self.node, self.source
         log = node.log
         match source.choice(
-            ["append"] * 8 + ["record", "vote", "mark", "truncate", "reset", "raise", "rewrap",
-                              "rotate", "rekey"]
+            ["append"] * 8 + ["record", "vote", "mark", "truncate", "reset", "raise", "keep",
+                              "rewrap", "rotate", "rekey"]
         ):  # fmt: skip
             case "append":
                 bodies = [
@@ -110,6 +110,8 @@ class History:
             case "raise":
                 offset = source.randint(log.start_offset, log.end_offset)
                 await node.raise_start(offset, state=source.randbytes(60))
+            case "keep":
+                await node.keep(source.randbytes(60))
             case "rewrap":
                 await node.rewrap()
             case "rotate":

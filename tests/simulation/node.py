@@ -207,6 +207,18 @@ class SimulatedNode:
             target, self.log.raise_start(Offset(offset), applied=may_go, snapshot=snapshot)
         )
 
+    async def keep(self, state: bytes) -> None:
+        """Keeps what all durable entries amount to; none goes."""
+        target = self.ledger.base
+
+        def snapshot(_base: Index) -> Snapshot:
+            index = self.log.durable
+            taken = replace(self.ledger.instead, snapshot=(index, state))
+            self.ledger = replace(self.ledger, instead=taken)
+            return Snapshot(index, state)
+
+        await self._change(target, self.log.keep_snapshot(snapshot))
+
     async def compact(self, kept) -> None:
         """Leaves a gap in each entry's place in closed files, but where `kept(index)`."""
         files = self.log.segments()

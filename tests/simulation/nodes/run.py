@@ -26,7 +26,7 @@ from appliance.types import TopicName
 from appliance.wire.requests import AddNode, CreateTopics, NewTopic
 from tests.checkers.catalogue import Verb
 from tests.checkers.kafka_history import ANOMALIES
-from tests.simulation import threads
+from tests.simulation import bounds, threads
 from tests.simulation.recorder import SealRecorder
 
 STORM_S = 10.0
@@ -155,7 +155,7 @@ def run(seed: int, *, traced: bool = False) -> Outcome:
     trio._core._run._r = random.Random(seed)  # type: ignore[attr-defined]
     violation, detail = None, ""
     try:
-        with threads.inline(), recorder.watching():
+        with threads.inline(), recorder.watching(), bounds.drawn(random.Random(seed)):
             trio.run(_play, world, clock=JumpingClock())
     except BaseException as error:  # noqa: BLE001 - whatever leaves a node is a finding
         violation = _first_violation(error)

@@ -129,6 +129,9 @@ class Machine:
             )
             self.replica = Replica(PARTITION, log, self, recovered, environment, snapshot=snapshot)
             self.log = log
+            self.replica.beginning.keep_state()
+            if snapshot is not None and snapshot.index >= log.first_index:
+                self.cluster.faults["entries spared"] += 1
             nursery.start_soon(self._keep_house, self.replica)
             while not self.replica.failed:
                 await trio.sleep(RAFT_TICK_MS / 1000)

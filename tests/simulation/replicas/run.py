@@ -15,8 +15,7 @@ from checkers import Checkers, Violation
 from cores.run import Outcome
 from replicas.cluster import Cluster
 
-from appliance.broker import beginning
-from tests.simulation import threads
+from tests.simulation import bounds, threads
 
 STORM_S = 2.5
 CALM_S = 15.0
@@ -25,7 +24,7 @@ CHECK_S = 0.25
 FAULTS = (
     "lost", "doubled", "cut off", "partitions", "power cuts", "kills", "restarts", "failed syncs",
     "pending writes kept", "pending writes lost", "transfers", "membership changes",
-    "files freed", "begun anew",
+    "files freed", "begun anew", "entries spared",
 )  # fmt: skip
 
 CHECKED = (
@@ -71,18 +70,13 @@ def run(seed: int, *, traced: bool = False) -> Outcome:
     clock = trio.testing.MockClock(autojump_threshold=0)
     trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[attr-defined]
     trio._core._run._r.seed(seed)  # type: ignore[attr-defined]
-    patience, beginning.MAX_KEPT_FOR_LAGGING_BYTES = (
-        beginning.MAX_KEPT_FOR_LAGGING_BYTES, dice.choice((0, 6000, 1 << 30))
-    )  # fmt: skip
     violation, detail = None, ""
     try:
-        with threads.inline():
+        with threads.inline(), bounds.drawn(dice):
             trio.run(_play, cluster, clock=clock)
     except BaseException as error:  # noqa: BLE001 - whatever leaves a node is a finding
         violation = _first_violation(error)
         detail = "" if violation.checker != "core-raises-nothing" else traceback.format_exc()
-    finally:
-        beginning.MAX_KEPT_FOR_LAGGING_BYTES = patience
     checkers.reached["core-raises-nothing"] += 1
     return Outcome(
         seed, cluster.ran_s * 1000, faults, checkers.reached, violation, detail,

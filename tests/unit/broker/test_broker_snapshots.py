@@ -1,17 +1,23 @@
 """A snapshot and what follows it amount to the same as the whole log."""
 
+from functools import partial
+
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.broker.partition import PartitionState
 from appliance.broker.partition_commands import SetLogStart, encode
+from appliance.broker.peer_codec import encode_configuration
+from appliance.broker.recovering import recover
 from appliance.broker.snapshots import GroupSnapshot, decode, members_at
 from appliance.broker.snapshots import encode as encode_snapshot
 from appliance.errors import DamageDetected
 from appliance.limits import PRODUCER_EXPIRY_MS
+from appliance.ports import HardState
 from appliance.raft.configuration import Configuration, Placed
-from appliance.types import Entry, EntryHeader, EntryKind, Index, Offset
+from appliance.types import Entry, EntryHeader, EntryKind, Index, Offset, Position, Term
 from appliance.wire.kafka.records import NO_PRODUCER, Producer, Record, encode_batch
 
 PLACED = Placed(Index(3), Configuration(frozenset({1, 2}), learners=frozenset({3})))
@@ -64,7 +70,8 @@ def test_a_state_that_is_taken_up_anywhere_goes_on_to_the_same(history, data):
 
 @given(st.binary(max_size=60), st.integers(0, 1 << 40), st.integers(0, 1 << 40))
 def test_a_snapshot_comes_out_as_it_went_in_and_nothing_else_is_believed(state, index, offset):
-    snapshot = GroupSnapshot(Index(index), Offset(offset), 7, PLACED, state)
+    later = (Placed(Index(9), PLACED.configuration),)
+    snapshot = GroupSnapshot(Index(index), Offset(offset), 7, PLACED, state, later, Index(index))
     content = encode_snapshot(snapshot)
     assert decode(content) == snapshot
     for cut in range(len(content)):
@@ -83,3 +90,35 @@ def test_the_members_at_an_entry_are_those_of_the_last_configuration_up_to_it():
     kept = GroupSnapshot(Index(30), Offset(3), 7, placed[2], b"")
     assert kept.at(Index(5)) == Placed(Index(5), placed[2].configuration)
     assert kept.at(Index(12)) == placed[2]
+
+
+def test_what_a_snapshot_says_of_members_is_not_read_from_the_log_again():
+    placed = [Placed(Index(n), Configuration(frozenset({1, n + 2}))) for n in (0, 4, 9, 14)]
+    snapshot = GroupSnapshot(
+        Index(12), Offset(3), 7, placed[0], b"", (placed[1], placed[2]), Index(10)
+    )
+    assert snapshot.within(Index(0), Index(20)) == placed[:3]
+    assert snapshot.within(Index(0), Index(8)) == placed[:2]
+    assert [each.index for each in snapshot.within(Index(6), Index(20))] == [0, 9]
+
+    class Log:
+        first_index, last, asked = Index(1), Position(Term(0), Index(20)), []
+
+        def term_at(self, index):
+            return None
+
+        async def entries(self, first, last, max_bytes):
+            await trio.lowlevel.checkpoint()
+            self.asked.append((first, last))
+            kinds = {14: EntryKind.CONFIGURATION}
+            content = encode_configuration(placed[3].configuration)
+            return [
+                Entry(EntryHeader(kinds.get(n, EntryKind.NO_OP), n, 1, 0, 0, -1, 0), content)
+                for n in range(first, last + 1)
+            ]
+
+    recovered = trio.run(
+        partial(recover, Log(), HardState(), placed[0].configuration, scan=True, snapshot=snapshot)
+    )
+    assert Log.asked == [(11, 20)]
+    assert list(recovered.configurations) == placed

@@ -11,6 +11,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from appliance.audit.sink import AuditLog, read_events
+from appliance.broker import beginning as beginning_module
+from appliance.broker.applying import REPLAYED_ENTRY_BYTES
+from appliance.broker.partition import PartitionState
 from appliance.errors import ErrorCode, KeysRefused
 from appliance.ports import DataKey, KeyHealth, SecretKey, WrappedKey
 from appliance.storage.blockfile import PosixDisk
@@ -138,6 +141,69 @@ def test_everything_acknowledged_is_there_after_a_restart(world, node, crash):
             fetch = OffsetFetch((OffsetFetchGroup("readers", None),))
             (group,) = (await broker.ask("admin", fetch)).groups
             assert group.topics[0][1][0].offset == 7
+        await storage.close()
+
+    trio.run(main)
+
+
+@pytest.fixture
+def applied(monkeypatch):
+    """Base offsets of what partitions were given to apply, in order."""
+    found, apply = [], PartitionState.apply
+
+    def counted(state, entry):
+        found.append(entry.header.base_offset)
+        apply(state, entry)
+
+    monkeypatch.setattr(PartitionState, "apply", counted)
+    return found
+
+
+def harmed(paths):
+    for path in paths:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+
+def gone(paths):
+    for path in paths:
+        path.unlink()
+
+
+@pytest.mark.parametrize("harm", [None, harmed, gone])
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_restart_applies_what_was_written_since_the_state_was_kept(
+    world, node, tmp_path, monkeypatch, applied, crash, harm
+):
+    monkeypatch.setattr(beginning_module, "KEEP_STATE_AFTER_BYTES", 10 * REPLAYED_ENTRY_BYTES)
+
+    async def main():
+        storage = await node()
+        async with world.running(storage=storage, crash=crash) as broker:
+            await broker.create()
+            log = broker.storage._open[broker.log_of()][0]
+            for place in range(35):
+                await broker.produce(world.batch(b"%d" % place, producer=(5, 0, place)))
+            with trio.fail_after(10):
+                while (kept := await log.read_snapshot()) is None or kept.index < 30:  # noqa: ASYNC110
+                    await trio.sleep(0.001)
+        storage._disk.unlock() if crash else await storage.close()
+        snapshots = list(tmp_path.glob("node/*/*.snapshot"))
+        assert len(snapshots) == 1
+        if harm is not None:
+            harm(snapshots)
+        storage = await node()
+        applied.clear()
+        async with world.running(storage=storage, policy=None) as broker:
+            assert records(await broker.fetch()) == [(n, b"%d" % n) for n in range(35)]
+            (retry, following) = await broker.produce(
+                world.batch(b"34", producer=(5, 0, 34)), world.batch(b"35", producer=(5, 0, 35))
+            )
+            assert (retry.base_offset, following.base_offset) == (34, 35)
+        spared = 0 if harm is not None else applied[0]
+        assert applied == list(range(spared, 36))
+        assert harm is not None or (spared >= 28 if crash else spared == 35)
         await storage.close()
 
     trio.run(main)

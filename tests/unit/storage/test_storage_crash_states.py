@@ -85,6 +85,17 @@ async def free_behind_a_snapshot(node):
     await node.append(b"last", term=1)
 
 
+async def keep_the_state_of_a_log_that_stays(node):
+    for number in range(2):
+        await node.append(b"%d" % number + LARGE, term=1)
+        await node.keep(b"of %d" % number)
+    await node.append(b"taken back", term=1)
+    await node.truncate(2)
+    await node.append(b"next", term=2)
+    await node.raise_start(1, applied=2, state=b"of one that went")
+    await node.keep(b"of all")
+
+
 async def take_a_snapshot_of_another(node):
     await node.append(b"one", term=1)
     await node.reset(term=4, index=90, offset=1000, state=b"up to 90")
@@ -174,6 +185,7 @@ STORIES = (
     begin_anew_after_a_snapshot,
     raise_the_start,
     free_behind_a_snapshot,
+    keep_the_state_of_a_log_that_stays,
     take_a_snapshot_of_another,
     rewrap_and_rotate,
     rekey,
