@@ -331,7 +331,7 @@ RAFT_TURN_TICKS = 3
 RAFT_ASK_TICKS = 2
 """After which a member that asks for support asks again: it raises no term by it."""
 RAFT_RETRY_TICKS = 4
-"""Silence after which an append is taken for lost and probed again."""
+"""Silence after which a member is asked what it got, and a probe is sent again."""
 MAX_RAFT_MEMBERS = 15
 MAX_APPEND_ENTRIES = 1024
 MAX_APPEND_BYTES = MIB

@@ -178,7 +178,9 @@ class Consensus:
             offered = replica.beginning.offered(message.position) if replica is not None else None
             if offered is None:
                 return
-        bulk = (isinstance(message, Append) and entries) or isinstance(message, SnapshotOffer)
+        # An append without entries stays behind those that it follows on: where it overtook them it
+        # would be refused, and all of them would be sent again.
+        bulk = isinstance(message, Append | SnapshotOffer)
         outbox = self._peers.outbox(message.to, Channel.BULK if bulk else Channel.CONTROL)
         if outbox is not None and outbox.open:
             outbox.put(peer_codec.encode(group, message, entries, offered))

@@ -95,10 +95,16 @@ def outstanding(s: State, leading: Leading, node: NodeId, progress: Progress) ->
 
 
 def lost(s: State, leading: Leading, node: NodeId, progress: Progress) -> None:
-    """Nothing came back for too long: what was sent is sent again, from the last agreement."""
+    """Nothing came back for too long: it is asked for, or sent again from the last agreement.
+
+    A member that is fed may just be slow. It is asked by an append without entries, behind all that
+    is under way to it: if it lacks what comes before, it says so, and is probed.
+    """
     progress.silent_ticks = 0
     if progress.mode is Mode.SNAPSHOT:
         offer(s, node, progress)
+    elif progress.mode is Mode.REPLICATE and progress.reachable:
+        _send(s, node, progress, Index(progress.next - 1))
     else:
         match = leading.match.get(node)
         progress.probe(progress.next if match is None else Index(match + 1))

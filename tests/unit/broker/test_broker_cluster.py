@@ -1,8 +1,12 @@
 """What three nodes in one process promise: acknowledgements, administration, members, versions."""
 
+from collections import Counter
+
 import trio
 
+from appliance.broker import peer_codec
 from appliance.broker.foundation import CATALOGUE_LOG
+from appliance.broker.outbox import Channel
 from appliance.coordination.cluster_commands import NEWEST_LEVEL
 from appliance.errors import ErrorCode
 from appliance.raft.ready import Role
@@ -41,6 +45,35 @@ def test_what_is_acknowledged_is_applied_on_every_node(play):
         await cluster.until(
             lambda: [cluster.held(n) for n in (1, 2, 3)] == [3, 3, 3], "three batches everywhere"
         )
+
+    play(body)
+
+
+def test_each_entry_goes_to_each_follower_once_however_slow_bulk_is(play, monkeypatch):
+    """What tells a commit must not overtake the entries that it follows on: it would be refused."""
+    sent = Counter()
+    encode = peer_codec.encode
+
+    def counted(group, message, entries=(), offered=None):
+        for entry in entries:
+            sent[group, message.to, entry.header.index] += 1
+        return encode(group, message, entries, offered)
+
+    async def body(cluster):
+        await cluster.create()
+        await cluster.produce_surely(b"first")
+        await trio.sleep(1)
+        slow = next(n for n in (1, 2, 3) if n != cluster.leader(cluster.group()))
+        cluster.carried_s[Channel.BULK, slow] = 0.15
+        monkeypatch.setattr(peer_codec, "encode", counted)
+        async with trio.open_nursery() as nursery:
+            for value in range(20):
+                nursery.start_soon(cluster.produce_surely, b"%d" % value)
+                await trio.sleep(0.04)
+        group = cluster.group()
+        counts = {count for (of, _, _), count in sent.items() if of == group}
+        assert len([1 for of, _, _ in sent if of == group]) >= 2 * 20
+        assert counts == {1}
 
     play(body)
 

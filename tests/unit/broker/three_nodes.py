@@ -4,6 +4,7 @@ Only disks, sockets and the clock are stand-ins: deliveries are the very bytes t
 requests between nodes pass the gate as they do on the peer listener.
 """
 
+from collections import defaultdict
 from contextlib import asynccontextmanager
 from typing import ClassVar
 from uuid import UUID
@@ -60,6 +61,8 @@ class Cluster:
         self.members = {}
         self.cut = set()
         self.silenced = set()
+        self.carried_s = defaultdict(lambda: 0.001)
+        """By channel and node: how long what waits for a connection takes to be on its way."""
         self.domain = KeyDomainId(UUID(int=78))
         self.signer = NO_SIGNER
         self.restarts = 0
@@ -131,7 +134,9 @@ class Cluster:
             async with trio.open_nursery() as nursery:
                 for channel in Channel:
                     peers.outbox(other, channel).open = True
-                    nursery.start_soon(self._carry, number, peers.outbox(other, channel), there)
+                    nursery.start_soon(
+                        self._carry, number, peers.outbox(other, channel), channel, there
+                    )
                 peers.on_up(other)
                 while self.reaches(number, other) and self.members[other] is there:  # noqa: ASYNC110
                     await trio.sleep(0.01)
@@ -142,12 +147,12 @@ class Cluster:
                     outbox.close()
             peers.on_down(other)
 
-    async def _carry(self, number, outbox, there):
+    async def _carry(self, number, outbox, channel, there):
         caller = Caller(Principal(PrincipalKind.NODE, str(number)), "peer", "127.0.0.1")
         cluster = there.node.peers.identity.cluster
         while True:
             await outbox.wait()
-            await trio.sleep(0.001)
+            await trio.sleep(self.carried_s[channel, int(there.node.peers.identity.node)])
             items = outbox.take()
             if there not in self.members.values():
                 return  # it was killed, and what is under way to it is lost

@@ -3,7 +3,7 @@
 import pytest
 from raft_story import ONE, THREE, TWO, Story, appends_to, led, nodes, place, run, with_logs
 
-from appliance.limits import RAFT_ELECTION_TICKS, RAFT_ELECTION_TICKS_MAX
+from appliance.limits import RAFT_ELECTION_TICKS, RAFT_ELECTION_TICKS_MAX, RAFT_RETRY_TICKS
 from appliance.ports import HardState
 from appliance.raft.configuration import Configuration
 from appliance.raft.core import Core
@@ -387,3 +387,32 @@ def test_a_member_that_cannot_be_reached_is_fed_again_when_it_is_heard() -> None
     assert not story[1].idle
     story.run()
     assert story[3].commit == story[1].last.index
+
+
+def test_a_member_that_is_slow_to_sync_is_asked_and_sent_nothing_again() -> None:
+    """Else a disk that is slow gets more to do the slower it is."""
+    story = led()
+    story.members[3].synced = False
+    story.propose(1, 5)
+    story.run()
+    for _ in range(3):
+        story.do(1, lambda core: core.tick(RAFT_RETRY_TICKS))
+        (asked,) = (each for each in story.wire if isinstance(each, Append) and each.to == THREE)
+        assert (asked.previous, asked.runs) == (story[1].last, ())
+        story.run()
+    assert story[1].matched(THREE) == 1
+    story.members[3].sync()
+    story.run()
+    assert story[1].matched(THREE) == story[1].last.index
+
+
+def test_a_member_that_lacks_what_was_sent_says_so_when_it_is_asked() -> None:
+    story = led()
+    story.isolate(3)
+    story.propose(1, 5)
+    story.run()
+    story.heal()
+    assert story[3].last.index == 1
+    story.do(1, lambda core: core.tick(RAFT_RETRY_TICKS))
+    story.run()
+    assert story[3].commit == story[1].last.index == 6
