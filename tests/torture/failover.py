@@ -227,7 +227,14 @@ class UnderLoad:
                 found.append((message.value(), (message.partition(), message.offset())))
         consumer.close()
         if len(found) != self._load.count or dict(found) != self._load.acknowledged:
-            raise AssertionError(f"{self._load.count} records were sent, {len(found)} are there")
+            places: dict[bytes, list[tuple[int, int]]] = {}
+            for value, place in found:
+                places.setdefault(value, []).append(place)
+            twice = [(value.strip(b"."), at) for value, at in places.items() if len(at) > 1]
+            raise AssertionError(
+                f"{self._load.count} records were sent, {len(found)} are there; "
+                f"{len(twice)} are there twice, the first at partition and offset: {twice[:3]}"
+            )
         self._read_back = len(found)
 
 
