@@ -375,9 +375,11 @@ class Catalogue:
         if self._log is None or self._log.failed:
             return inf
         if self._log.serving:
+            self._led_by = self._node
             return 0.0
-        consensus = self._foundation.consensus
-        self._led_by = self.leader.node or self._led_by
+        consensus, leader = self._foundation.consensus, self.leader.node
+        if leader not in {None, self._node}:
+            self._led_by = leader  # until this node serves, what it knows is of the one before
         if self._led_by is None:
             return inf
         if self._led_by == self._node:

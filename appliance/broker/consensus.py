@@ -143,7 +143,10 @@ class Consensus:
         return (self._tick - known.heard_tick) * TICK_S
 
     def leaderless_s(self, group: PartitionId) -> float:
-        """How long a group of this node has had no leader; for ever if it never had one here."""
+        """How long a group of this node has had no leader but perhaps this node, since it served.
+
+        For ever if it never had one here.
+        """
         since = self._leaderless.get(group)
         if since is None or not self.leaders.of(group).term:
             return float("inf")
@@ -190,11 +193,13 @@ class Consensus:
         for followed in self._followed.values():
             followed.discard(group)
         leader, term = leadership.leader, leadership.term
-        if leader is None:
-            self._leaderless.setdefault(group, self._tick)
-        else:
-            self._leaderless.pop(group, None)
         before = self.leaders.of(group)
+        if leader is None and before.node == self._node:
+            self._leaderless[group] = self._tick
+        elif leader is None:
+            self._leaderless.setdefault(group, self._tick)
+        elif leader != self._node:
+            self._leaderless.pop(group, None)
         if leader is not None:
             self.leaders.learn(group, Leader(leader, term))
         elif before.node is not None and term >= before.term:

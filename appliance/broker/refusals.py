@@ -11,6 +11,7 @@ Rules: after a refusal as many later batches of its producer are refused alike a
 then a gap is a gap. The refused batch itself, sent again, ends it.
 """
 
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -18,7 +19,8 @@ import msgspec
 from appliance.broker.producers import REMEMBERED_BATCHES
 from appliance.errors import ErrorCode, RequestError
 from appliance.types import TopicName
-from appliance.wire.kafka.records import BatchHeader
+from appliance.wire.kafka.records import BatchHeader, read_header
+from appliance.wire.requests import ProducePartition
 
 MAX_REFUSALS: Final = 4_096
 """Producers' partitions that are remembered; beyond that the oldest refusal is forgotten."""
@@ -79,6 +81,12 @@ class Refusals:
             refused.behind -= 1
             raise SentBehind(refused.code, "a batch that comes before it was refused")
 
+    def remember(self, topic: TopicName, part: ProducePartition, error: RequestError) -> None:
+        """A part of a request was refused: for what the producer has sent behind it."""
+        if part.batch is not None:
+            with suppress(RequestError):  # too short to be anybody's
+                self.note(topic, part.index, read_header(part.batch), error)
+
     def note(self, topic: TopicName, index: int, header: BatchHeader, error: RequestError) -> None:
         """A batch was refused, by whomever."""
         if header.producer_id < 0 or error.code not in _FOR_THE_MOMENT:
@@ -89,6 +97,7 @@ class Refusals:
         earlier = self._refused.get(key)
         if earlier is not None and earlier.behind:
             if _comes_after(header.base_sequence, earlier.sequence):
+                earlier.behind = REMEMBERED_BATCHES - 1
                 return
         elif earlier is None and len(self._refused) >= self._bound:
             del self._refused[next(iter(self._refused))]

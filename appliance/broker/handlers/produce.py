@@ -22,6 +22,7 @@ from appliance.broker.topics import LiveTopic, Topics
 from appliance.broker.withheld import Wanted
 from appliance.errors import ErrorCode, ProtocolViolation, RequestError
 from appliance.ports import Clock
+from appliance.types import TopicName
 from appliance.wire.kafka.records import Record, check_produced
 from appliance.wire.requests import Produce, ProducePartition, ProduceResult, ProduceTopic
 
@@ -46,10 +47,22 @@ class ProduceHandler:
         self._refusals = Refusals()
 
     def refuse(self, request: Produce, code: ErrorCode) -> ProduceResult:
-        """Every partition refused; with acks 0 raises ProtocolViolation."""
+        """Every partition refused; with acks 0 raises ProtocolViolation.
+
+        What was sent behind these batches is refused alike, whoever refused them.
+        """
         if request.acks == 0:
             raise ProtocolViolation(f"refused a produce that wants no reply: {code.name}")
+        error = RequestError(code, "refused as a whole")
+        for topic in request.topics:
+            for part in topic.partitions:
+                self._refusals.remember(self._name(topic), part, error)
         return ProduceResult(tuple(refused(topic, code) for topic in request.topics))
+
+    def _name(self, topic: ProduceTopic) -> TopicName:
+        """A topic's name, also where it was asked for by its id; empty if nothing has that."""
+        named = None if topic.topic_id is None else self._catalogue.name_of(topic.topic_id)
+        return topic.name or named or TopicName("")
 
     async def handle(self, caller: Caller, authorized: Authorized[Produce]) -> Pending | None:
         """Proposes each granted batch; the reply is resolved when the last is decided."""

@@ -6,7 +6,6 @@ knows (KIP-951).
 """
 
 from collections.abc import Iterable
-from contextlib import suppress
 
 import msgspec
 
@@ -20,7 +19,6 @@ from appliance.broker.redirect import NotLeader, endpoints_of, hint_of
 from appliance.broker.refusals import Refusals
 from appliance.errors import ErrorCode, ProtocolViolation, RequestError
 from appliance.types import PartitionId
-from appliance.wire.kafka.records import read_header
 from appliance.wire.requests import (
     Broker,
     Produce,
@@ -44,7 +42,7 @@ class Unwritten(msgspec.Struct, frozen=True, gc=False):
         self, topic: ProduceTopic, part: ProducePartition, error: RequestError
     ) -> ProducedPartition:
         """What is said of a batch that was refused."""
-        self._note(topic, part, error)
+        self.refusals.remember(topic.name, part, error)
         hint = error.hint if isinstance(error, NotLeader) else None
         return ProducedPartition(part.index, error.code, message=str(error), leader=hint)
 
@@ -59,17 +57,12 @@ class Unwritten(msgspec.Struct, frozen=True, gc=False):
 
         This node may lead again before what was sent behind it is here, and miss it then.
         """
-        self._note(topic, part, RequestError(error, "not known to be written"))
+        unknown = RequestError(error, "not known to be written")
+        self.refusals.remember(topic.name, part, unknown)
         hint = None
         if group is not None and error is ErrorCode.NOT_LEADER_OR_FOLLOWER:
             hint = hint_of(self.placement.leader(group))
         return ProducedPartition(part.index, error, leader=hint)
-
-    def _note(self, topic: ProduceTopic, part: ProducePartition, error: RequestError) -> None:
-        """Remembers it, for what the producer has sent behind it."""
-        if part.batch is not None:
-            with suppress(RequestError):  # too short to be anybody's
-                self.refusals.note(topic.name, part.index, read_header(part.batch), error)
 
     def endpoints(self, results: Iterable[ProducedPartition]) -> tuple[Broker, ...]:
         """Where the leaders that results name are reached."""

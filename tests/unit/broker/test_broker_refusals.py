@@ -6,8 +6,12 @@ epoch, and writes twice what it has no answer for.
 
 import trio
 
+from appliance.broker.foundation import CATALOGUE_LOG
+from appliance.broker.outbox import Channel
 from appliance.broker.refusals import Refusals, SentBehind
 from appliance.errors import ErrorCode, RequestError
+from appliance.limits import MAX_POLICY_STALENESS_S
+from appliance.raft.ready import Role
 from appliance.types import TopicName
 from appliance.wire.kafka.records import BatchHeader
 from appliance.wire.requests import LeadPartition
@@ -53,6 +57,14 @@ def test_a_gap_is_a_gap_once_nothing_can_be_under_way_behind_the_refused_batch()
             refusals.note(ORDERS, 0, header(first), error)
     assert told(refusals, 10, 5) is ErrorCode.NONE
     assert not len(refusals)
+
+
+def test_each_refusal_is_followed_by_as_many_as_may_be_under_way():
+    refusals = refused(5)
+    assert [told(refusals, first, 5) for first in (6, 7, 8)] == 3 * [NOT_LEADER.code]
+    refusals.note(ORDERS, 0, header(20), NOT_LEADER)  # up to there another leader wrote
+    assert [told(refusals, first, 20) for first in (21, 22, 23, 24)] == 4 * [NOT_LEADER.code]
+    assert told(refusals, 25, 20) is ErrorCode.NONE
 
 
 def test_what_was_written_elsewhere_meanwhile_is_no_reason_to_refuse():
@@ -104,6 +116,56 @@ def test_a_batch_behind_one_that_found_no_leader_waits_its_turn(world, run):
         assert part.error is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
 
     in_cluster(world, run)(body)
+
+
+def test_a_batch_behind_one_that_the_gate_refused_waits_its_turn(world, monkeypatch):
+    """Where the policy is too old to go by, it says the same as a node that does not lead."""
+
+    async def body():
+        async with world.running() as broker:
+            await broker.create()
+            await broker.produce(world.batch(b"a", producer=(7, 0, 0)))
+            with monkeypatch.context() as patched:
+                patched.setattr(broker.gate, "_is_stale", lambda: True)
+                (part,) = await broker.produce(world.batch(b"b", producer=(7, 0, 1)))
+                assert part.error is ErrorCode.NOT_LEADER_OR_FOLLOWER
+            (part,) = await broker.produce(world.batch(b"c", producer=(7, 0, 2)))
+            assert part.error is ErrorCode.NOT_LEADER_OR_FOLLOWER
+            parts = await broker.produce(
+                world.batch(b"b", producer=(7, 0, 1)), world.batch(b"c", producer=(7, 0, 2))
+            )
+            assert [part.base_offset for part in parts] == [1, 2]
+
+    trio.run(body)
+
+
+def test_a_node_that_is_elected_goes_on_by_what_it_heard_until_it_serves(play):
+    """Or it refuses everything for as long as the entry that begins its term takes."""
+
+    async def body(cluster):
+        await cluster.create()
+        await cluster.produce_surely(b"a")
+        first = cluster.leader(CATALOGUE_LOG)
+        others = [n for n in (1, 2, 3) if n != first]
+        for node in others:
+            cluster.carried_s[Channel.BULK, node] = 0.5
+        cluster.kill(first)
+        seen = []
+        with trio.fail_after(60):
+            while True:
+                for node in others:
+                    member = cluster.members[node]
+                    replica = member.consensus.replica(CATALOGUE_LOG)
+                    age_s = member.node.policies.contact_age_s()
+                    if replica.role is Role.LEADER:
+                        seen.append((replica.serving, age_s))
+                    assert age_s < MAX_POLICY_STALENESS_S
+                if seen and seen[-1][0]:
+                    break
+                await trio.sleep(0.01)
+        assert not seen[0][0]
+
+    play(body)
 
 
 def test_a_batch_behind_one_that_was_taken_and_given_up_waits_its_turn_when_its_node_leads_again(
