@@ -198,26 +198,25 @@ class SimulatedNode:
             return
 
         def snapshot(_base: Index) -> Snapshot:
-            index = self.log.durable if may_go is None else may_go
-            taken = replace(self.ledger.instead, snapshot=(index, state))
-            self.ledger = replace(self.ledger, instead=taken)
-            return Snapshot(index, state)
+            return self._taken(self.log.durable if may_go is None else may_go, state)
 
         await self._change(
             target, self.log.raise_start(Offset(offset), applied=may_go, snapshot=snapshot)
         )
 
+    def _taken(self, index: Index, state: bytes) -> Snapshot:
+        """A snapshot that is the log's once the change under way is."""
+        taken = replace(self.ledger.instead, snapshot=(index, state))
+        self.ledger = replace(self.ledger, instead=taken)
+        return Snapshot(index, state)
+
     async def keep(self, state: bytes) -> None:
         """Keeps what all durable entries amount to; none goes."""
-        target = self.ledger.base
 
         def snapshot(_base: Index) -> Snapshot:
-            index = self.log.durable
-            taken = replace(self.ledger.instead, snapshot=(index, state))
-            self.ledger = replace(self.ledger, instead=taken)
-            return Snapshot(index, state)
+            return self._taken(self.log.durable, state)
 
-        await self._change(target, self.log.keep_snapshot(snapshot))
+        await self._change(self.ledger.base, self.log.keep_snapshot(snapshot))
 
     async def compact(self, kept) -> None:
         """Leaves a gap in each entry's place in closed files, but where `kept(index)`."""
