@@ -202,6 +202,8 @@ MAX_FRAME_PAYLOAD_BYTES = MIB
 MAX_SEALED_FRAME_BYTES = MAX_BATCH_BYTES + 64 * KIB
 MAX_EXTENT_BYTES = 1 << 44
 MAX_SEGMENT_BYTES = 1024 * MIB
+MAX_ACTIVE_FRAMES = 1 << 15
+"""In the file that is written: a start reads it whole, whatever the segments' size."""
 MAX_STAGED_BYTES = 64 * MIB
 """Entries of one log that wait for their flush."""
 TAIL_CACHE_BYTES = 64 * MIB

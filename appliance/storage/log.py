@@ -22,6 +22,7 @@ from appliance.crypto.sealed import PREAMBLE_BYTES
 from appliance.errors import DamageDetected, ErrorCode, RequestError, StorageError, StorageFull
 from appliance.invariant import invariant
 from appliance.limits import (
+    MAX_ACTIVE_FRAMES,
     MAX_FLUSH_BYTES,
     MAX_SEGMENT_BYTES,
     NEVER_MS,
@@ -220,10 +221,16 @@ class SealedLog:
             raise
 
     async def _file_for(self, groups: Sequence[Group], limit: int) -> LogFile:
-        """The active file, or the next one if it is too old or would grow beyond `limit`."""
+        """The active file, or the next one if it is too old or would grow beyond `limit`.
+
+        Or beyond MAX_ACTIVE_FRAMES: a start pays for each frame, however small.
+        """
         file, first = self._files.active, groups[0][0].header
         written = file.writer.position
-        too_large = written + sum(map(layout.frame_bytes, groups)) > limit
+        too_large = (
+            written + sum(map(layout.frame_bytes, groups)) > limit
+            or file.frames >= MAX_ACTIVE_FRAMES
+        )
         if written and (too_large or self._is_old(file, first)):
             try:
                 return await self._roll(first.index, first.base_offset)

@@ -32,6 +32,7 @@ class Written:
     __slots__ = (
         "contents",
         "first_time_ms",
+        "frames",
         "max_time_ms",
         "readable",
         "voids",
@@ -43,6 +44,7 @@ class Written:
         self.contents = contents
         self.writer: SegmentWriter | None = None
         self.readable = 0
+        self.frames = 0
         self.voids: list[Void] = []
         self.first_time_ms = NO_TIME
         self.max_time_ms = NO_TIME
@@ -152,6 +154,7 @@ class LogFile:
         """Learns what a frame that follows `before` holds."""
         active, first = self._active, entries[0].header
         self.index.note(first.index, first.base_offset, before, active.max_time_ms)
+        active.frames += 1
         if active.first_time_ms == NO_TIME:
             active.first_time_ms = first.leader_time_ms
         active.max_time_ms = max(active.max_time_ms, layout.max_time_ms(entries))
@@ -219,6 +222,11 @@ class LogFile:
     def first_time_ms(self) -> TimestampMs:
         """The leader's time of the active file's first entry, or -1."""
         return self._active.first_time_ms
+
+    @property
+    def frames(self) -> int:
+        """Frames with entries in the active file."""
+        return self._active.frames
 
     def void_after(self, position: int) -> Index:
         """The first entry that is void of those in a frame at `position`."""

@@ -304,3 +304,19 @@ def test_files_end_by_size_and_by_age(life):
         ]  # fmt: skip
 
     trio.run(main)
+
+
+def test_a_start_never_reads_more_frames_than_one_file_may_have(life, monkeypatch):
+    async def main():
+        monkeypatch.setattr(log_module, "MAX_ACTIVE_FRAMES", 3)
+        log = await life.begin()
+        for body in (b"a", b"b", b"c", b"d", b"e"):
+            await written(log, body)
+        log = await life.again(clean=False)
+        assert [segment.first_offset for segment in log.segments()] == [0, 3]
+        await written(log, b"f")
+        await written(log, b"g")
+        assert [segment.first_offset for segment in log.segments()] == [0, 3, 6]
+        assert await fetched(log) == [b"a", b"b", b"c", b"d", b"e", b"f", b"g"]
+
+    trio.run(main)
