@@ -10,6 +10,7 @@ decoder and encoder by one look-up. Frames are given and taken without sockets:
 """
 
 import struct
+from functools import lru_cache
 from typing import Final, cast
 
 from msgspec import Struct
@@ -149,15 +150,25 @@ def _encode_api_versions(call: Call, response: ApiVersionsResult) -> list[Buffer
     """Fills in the table, and the two errors that the codec itself found."""
     request = call.request
     invariant(isinstance(request, ApiVersions), "an answer belongs to its request")
-    version, error, table = call.api_version, response.error, ADVERTISED
+    version, error = call.api_version, response.error
     if isinstance(request, ApiVersions) and not request.understood:
         version, error = 0, ErrorCode.UNSUPPORTED_VERSION
-        table = tuple(entry for entry in ADVERTISED if entry[0] == api_versions.API.key)
     elif isinstance(request, ApiVersions) and not request.valid:
-        error, table = ErrorCode.INVALID_REQUEST, ()
+        error = ErrorCode.INVALID_REQUEST
+    frame = bytearray(_api_versions_frame(version, error, response.throttle_time_ms))
+    _RESPONSE_HEADER.pack_into(frame, 0, len(frame) - _SIZE_BYTES, call.correlation_id)
+    return [frame]
+
+
+@lru_cache(maxsize=64)
+def _api_versions_frame(version: int, error: ErrorCode, throttle_ms: int) -> bytes:
+    """What every client asks first, and is told the same."""
+    table = ADVERTISED
+    if error is ErrorCode.UNSUPPORTED_VERSION:
+        table = tuple(entry for entry in ADVERTISED if entry[0] == api_versions.API.key)
+    elif error is ErrorCode.INVALID_REQUEST:
+        table = ()
     compiled = _COMPILED[api_versions.API.key, version]
     supported, finalised = ((), ()) if error is not ErrorCode.NONE else api_versions.features()
-    told = ApiVersionsTable(
-        error, table, response.throttle_time_ms, supported, FEATURES_EPOCH, finalised
-    )
-    return _encode_message(compiled, call.correlation_id, told)
+    told = ApiVersionsTable(error, table, throttle_ms, supported, FEATURES_EPOCH, finalised)
+    return b"".join(_encode_message(compiled, 0, told))
