@@ -21,6 +21,13 @@ MAX_HANDSHAKES_AT_ONCE = 1024
 MAX_HANDSHAKES_PER_ADDRESS = 64
 STRANGERS_SHARE = 0.25
 """Of the event loop's time, for peers that are not known yet: about 200 handshakes a second."""
+TURN_S = 0.0005
+"""Of the event loop's time, for all connections of one user, before others get theirs."""
+TURN_ALONE_S = 0.05
+"""The same while no other user has asked for anything in CROWD_S."""
+CROWD_S = 0.1
+TURNS_SHARE = 0.25
+"""Of the event loop's time; a user that takes less does not wait for a turn."""
 MAX_STRANGERS_LINES_PER_S = 10
 """About peers that were not let in, in the log of one listener; others are counted."""
 KEPT_DESCRIPTORS = 1024
@@ -121,6 +128,9 @@ FREED_MEMORY_KEPT_BYTES = 64 * MIB
 LARGEST_HEAP_BLOCK_BYTES = 32 * MIB
 """A buffer up to this size comes from what was freed before (glibc allows no larger bound)."""
 
+FULL_COLLECTION_S = 600
+"""Between two looks for cyclic garbage everywhere."""
+
 # Quotas (KIP-13, KIP-124, KIP-599, KIP-612): what one user, or one address, may ask of a node while
 # nothing else was set. They are for whom one client must not hold up all others by mistake, and lie
 # above what one event loop can carry of one kind.
@@ -189,6 +199,8 @@ MAX_FETCH_SESSION_PARTITIONS = 200_000
 """In all sessions together."""
 MIN_FETCH_SESSION_IDLE_S = 120
 """Before a session may make room for another (Kafka's bound of the same length)."""
+MAX_FETCH_REQUEST_BYTES = 128 * KIB
+"""About 4,000 partitions by topic id; each takes several microseconds of the event loop."""
 MAX_FETCH_BYTES = 64 * MIB
 MAX_FETCH_WAIT_MS = 60_000
 MAX_DECOMPRESSED_BYTES = 64 * MIB

@@ -20,6 +20,7 @@ Why each version exists:
 
 from typing import Final
 
+from appliance.limits import MAX_FETCH_REQUEST_BYTES
 from appliance.wire.kafka.apis.leader import ENDPOINT, LEADER
 from appliance.wire.kafka.schema import Api, Array, Field, Scalar, row
 from appliance.wire.requests import (
@@ -146,4 +147,5 @@ API: Final = Api(
     flexible_from=12,
     request=_REQUEST,
     response=_RESPONSE,
+    max_request_bytes=MAX_FETCH_REQUEST_BYTES,
 )
