@@ -1,6 +1,5 @@
 """The listeners of clients: two for certificates, one a dialect, and one for logins if wanted."""
 
-import gc
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -8,6 +7,7 @@ import structlog
 import trio
 from msgspec import Struct
 
+from appliance.assembly import garbage
 from appliance.assembly.control import Control
 from appliance.assembly.keys import NodeKeys
 from appliance.assembly.logins import open_logins
@@ -20,10 +20,10 @@ from appliance.broker.passwords import KeptPasswords
 from appliance.config import NodeConfig
 from appliance.limits import DECOY_SECRET_BYTES
 from appliance.observe.system import SystemClock, SystemEntropy
-from appliance.server.budget import Budgets
 from appliance.server.dialects import KafkaDialect, NativeDialect
 from appliance.server.listener import Listener
 from appliance.server.login_gate import ByLogin
+from appliance.server.shares import Budgets
 from appliance.wire.kafka import codec as kafka
 from appliance.wire.native import codec as native
 
@@ -130,11 +130,10 @@ async def serve(
             await nursery.start(login.serve)
         await nursery.start(for_kafka.serve)
         await nursery.start(for_native.serve)
-        gc.collect()
-        gc.freeze()
+        garbage.freeze()
         control.serving = True
         _log.info("serving", kafka=settings.kafka.bind, native=settings.native.bind)
-        await _first(control.stopping.wait, keys.until_sealed, stay_ready)
+        await _first(control.stopping.wait, keys.until_sealed, stay_ready, garbage.collect)
         control.ready = False
         control.serving = control.stopping.is_set()
         await listeners.hand_over()
