@@ -32,10 +32,10 @@ from appliance.keys.waiting import await_serving
 from appliance.limits import THREAD_SWITCH_S
 from appliance.observe.system import SystemClock, SystemEntropy, keep_freed_memory
 from appliance.ports import KeyProvider
-from appliance.server.budget import Budgets, PeerShare
 from appliance.server.health import HealthSocket
 from appliance.server.peer_service import PeerService
 from appliance.server.sandbox import forbid_dumps, lock_memory, raise_descriptors
+from appliance.server.shares import Budgets, PeerShare
 from appliance.server.signer import NodeSigner
 from appliance.storage.blockfile import PosixDisk
 from appliance.storage.node import NodeDirectory

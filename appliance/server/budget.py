@@ -1,28 +1,36 @@
 """Memory budgets: bytes are admitted before they are held, and who finds no room waits its turn.
 
-Beside them stands the time that strangers get, which listeners share in the same way.
+Rules (DESIGN section 8):
 
-Rules (DESIGN section 8): full means waiting, never dropping; first come, first served, so that a
-large request is not starved by small ones; what peers need is never lent to clients.
+- Full means waiting, never dropping.
+- A holder, which is all that one user's connections hold together, gets no more than what it leaves
+  free (Choudhury and Hahne, 'Dynamic queue length thresholds', 1998): one alone half of the
+  budget, two a third each. So there is always room for who holds nothing yet, however many replies
+  somebody else does not read. Who holds nothing may take all that is free.
+- Holders are served first come, first served, each in its own order; one that waits for its own
+  bytes to come back holds nobody up.
 """
 
 from collections import deque
-from typing import Protocol
 
 import trio
 
 from appliance.invariant import invariant
-from appliance.limits import (
-    CLIENT_REPLY_BUDGET_BYTES,
-    CLIENT_REQUEST_BUDGET_BYTES,
-    PEER_BUDGET_BYTES,
-    STRANGERS_SHARE,
-)
-from appliance.server.strangers import StrangersTime
+
+
+class Holder:
+    """What one user holds of one budget, and which of its connections wait for more."""
+
+    __slots__ = ("held", "waiting")
+
+    def __init__(self) -> None:
+        """Holds nothing."""
+        self.held = 0
+        self.waiting: deque[tuple[int, trio.Event]] = deque()
 
 
 class MemoryBudget:
-    """A number of bytes that many hold parts of."""
+    """A number of bytes that many hold parts of; they are taken through a `Purse`."""
 
     __slots__ = ("_free", "_waiting", "capacity")
 
@@ -30,110 +38,124 @@ class MemoryBudget:
         """`capacity` bytes, all free."""
         self.capacity = capacity
         self._free = capacity
-        self._waiting: deque[tuple[int, trio.Event]] = deque()
+        self._waiting: dict[Holder, None] = {}
 
     @property
     def free(self) -> int:
         """Bytes that nobody holds."""
         return self._free
 
-    def try_acquire(self, count: int) -> bool:
-        """Takes `count` bytes if they are free and nobody waits before the caller."""
-        if count > self._free or self._waiting:
+    def purse(self, holder: Holder) -> "Purse":
+        """For a connection of this holder."""
+        return Purse(self, holder)
+
+    def try_acquire(self, count: int, holder: Holder) -> bool:
+        """Takes `count` bytes if the holder may have them, and nobody is due before it."""
+        if not self._may_have(count, holder):
             return False
-        self._free -= count
+        if self._waiting and (holder.waiting or not all(map(_waits_for_itself, self._waiting))):
+            return False
+        self._take(count, holder)
         return True
 
-    async def acquire(self, count: int) -> None:
+    async def acquire(self, count: int, holder: Holder) -> None:
         """Takes `count` bytes, at most the capacity, when it is the caller's turn.
 
         A checkpoint only if it has to wait.
         """
         invariant(count <= self.capacity, "what a budget is asked for fits into it")
-        if self.try_acquire(count):
+        if self.try_acquire(count, holder):
             return
         turn = (count, trio.Event())
-        self._waiting.append(turn)
+        holder.waiting.append(turn)
+        self._waiting[holder] = None
         try:
             await turn[1].wait()
         except BaseException:
             if turn[1].is_set():
-                self.release(count)
+                self.release(count, holder)
             else:
-                self._waiting.remove(turn)
+                holder.waiting.remove(turn)
                 self._admit()
             raise
 
-    def release(self, count: int) -> None:
+    def release(self, count: int, holder: Holder) -> None:
         """Gives `count` bytes back, to those who wait first."""
         self._free += count
-        invariant(self._free <= self.capacity, "a budget gets back what it gave")
+        holder.held -= count
+        invariant(
+            self._free <= self.capacity and holder.held >= 0, "a budget gets back what it gave"
+        )
         if self._waiting:
             self._admit()
 
+    def _may_have(self, count: int, holder: Holder) -> bool:
+        return count <= self._free and (not holder.held or holder.held + count <= self._free)
+
+    def _take(self, count: int, holder: Holder) -> None:
+        self._free -= count
+        holder.held += count
+
     def _admit(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._free:
-            count, turn = self._waiting.popleft()
-            self._free -= count
-            turn.set()
+        for holder in tuple(self._waiting):
+            waiting = holder.waiting
+            while waiting and self._may_have(waiting[0][0], holder):
+                count, turn = waiting.popleft()
+                self._take(count, holder)
+                turn.set()
+            if not waiting:
+                del self._waiting[holder]
+            elif not _waits_for_itself(holder):
+                return
 
 
-class Share(Protocol):
-    """What the connections of one listener hold their bytes in."""
-
-    @property
-    def requests(self) -> MemoryBudget:
-        """For what has arrived."""
-        ...
-
-    @property
-    def replies(self) -> MemoryBudget:
-        """For what is to be sent."""
-        ...
-
-    @property
-    def strangers(self) -> StrangersTime:
-        """For peers that are not known yet."""
-        ...
+def _waits_for_itself(holder: Holder) -> bool:
+    """Whether a holder that waits could be served by giving back what it holds."""
+    return holder.held > 0
 
 
-class PeerShare:
-    """The peers' budget, for both: nodes answer each other with little."""
+class Purse:
+    """What one connection holds of a budget, as a part of what its user holds."""
 
-    __slots__ = ("replies", "requests", "strangers")
+    __slots__ = ("_budget", "_held", "_holder")
 
-    def __init__(self, peers: MemoryBudget) -> None:
-        """Everything from what is reserved for peers."""
-        self.requests = peers
-        self.replies = peers
-        self.strangers = StrangersTime()
-
-
-class Budgets:
-    """The three budgets of a node, and its time for strangers; by itself the share of clients."""
-
-    __slots__ = ("client_replies", "client_requests", "peers", "strangers")
-
-    def __init__(
-        self,
-        *,
-        client_requests: int = CLIENT_REQUEST_BUDGET_BYTES,
-        client_replies: int = CLIENT_REPLY_BUDGET_BYTES,
-        peers: int = PEER_BUDGET_BYTES,
-        strangers_share: float = STRANGERS_SHARE,
-    ) -> None:
-        """Capacities in bytes, and what part of the event loop's time strangers get."""
-        self.client_requests = MemoryBudget(client_requests)
-        self.client_replies = MemoryBudget(client_replies)
-        self.peers = MemoryBudget(peers)
-        self.strangers = StrangersTime(strangers_share)
+    def __init__(self, budget: MemoryBudget, holder: Holder) -> None:
+        """Empty."""
+        self._budget = budget
+        self._holder = holder
+        self._held = 0
 
     @property
-    def requests(self) -> MemoryBudget:
-        """See `Share.requests`."""
-        return self.client_requests
+    def capacity(self) -> int:
+        """Of the budget, in bytes."""
+        return self._budget.capacity
 
-    @property
-    def replies(self) -> MemoryBudget:
-        """See `Share.replies`."""
-        return self.client_replies
+    def try_acquire(self, count: int) -> bool:
+        """See `MemoryBudget.try_acquire`."""
+        if not self._budget.try_acquire(count, self._holder):
+            return False
+        self._held += count
+        return True
+
+    async def acquire(self, count: int) -> None:
+        """See `MemoryBudget.acquire`."""
+        holder = self._holder
+        await self._budget.acquire(count, holder)
+        self._held += count
+        if holder is not self._holder:
+            _move(count, holder, self._holder)
+
+    def release(self, count: int) -> None:
+        """See `MemoryBudget.release`."""
+        self._held -= count
+        self._budget.release(count, self._holder)
+
+    def hand_over(self, holder: Holder) -> None:
+        """What is held counts for another holder from now on: it is known now who it is."""
+        _move(self._held, self._holder, holder)
+        self._holder = holder
+
+
+def _move(count: int, giver: Holder, taker: Holder) -> None:
+    giver.held -= count
+    taker.held += count

@@ -2,13 +2,13 @@
 
 Rules:
 - All requests that have arrived are decoded and dispatched in one wake-up, before anything waits.
+  Once its user has had a slice of the event loop's time it waits for its turn (`server.turns`).
 - A dispatch that is awaited stops reading from this connection; a `Pending` one does not.
 - Memory for a frame is admitted before it is held; a full budget stops reading, and drops nothing.
 - No task, timer or cancel scope belongs to a request: the listener's sweep asks `overdue`.
 - What breaks the protocol closes the connection, with a line in the log that holds no payload.
 """
 
-from collections.abc import Sequence
 from typing import Final, Generic
 
 import msgspec
@@ -29,11 +29,11 @@ from appliance.limits import (
     MAX_PIPELINED_REQUESTS,
     MAX_SEND_STALL_S,
 )
-from appliance.server.budget import Share
 from appliance.server.dialect import C, Dialect, Dispatch
 from appliance.server.login_gate import LoginGate
 from appliance.server.metering import Account, Rest, clock, told_ms
 from appliance.server.replies import ReplyQueue
+from appliance.server.shares import Share
 from appliance.server.tls import TLSStream
 from appliance.types import Principal
 from appliance.wire.buffer import FrameBuffer
@@ -73,7 +73,11 @@ class Connection(Generic[C]):
         self._caller = caller
         self._dialect = dialect
         self._dispatch = dispatch
-        self._budget = budgets.requests
+        self._shares = budgets
+        self._share = share = budgets.of(caller.principal)
+        self._turns = share.turns
+        self._requests = budgets.requests.purse(share.requests)
+        self._held_replies = budgets.replies.purse(share.replies)
         self._limits = limits
         self._max_pipelined = limits.max_pipelined_requests
         self._session = Session()
@@ -82,7 +86,11 @@ class Connection(Generic[C]):
         self._since = trio.current_time()
         self._frames = FrameBuffer(MAX_FRAME_BYTES_UNAUTHENTICATED)
         self._replies = ReplyQueue(
-            stream, dialect, requests=budgets.requests, replies=budgets.replies
+            stream,
+            dialect,
+            requests=self._requests,
+            replies=self._held_replies,
+            turns=self._turns,
         )
         self._life = trio.CancelScope()
         self._reading = trio.CancelScope()
@@ -119,7 +127,7 @@ class Connection(Generic[C]):
         finally:
             self._session.on(Event.END)
             self._replies.close()
-            self._budget.release(self._frame_charge)
+            self._requests.release(self._frame_charge)
             self._frame_charge = 0
 
     def _admit_caller(self) -> None:
@@ -190,7 +198,7 @@ class Connection(Generic[C]):
         stream = self._stream
         while not self._stopping:
             self._waiting_since = trio.current_time()
-            more = await stream.wait_data()
+            more = await stream.wait_data(self._turns)
             self._waiting_since = None
             if not more:
                 if not self._frames.at_boundary:
@@ -204,9 +212,14 @@ class Connection(Generic[C]):
         """Takes what one record, or for a large frame all that have arrived, brings."""
         if self._muted_until is not None:
             await self._sit_out(self._muted_until)
+        if self._turns.used_up:
+            await self._wait_for_turn()
         frames = self._frames
+        begun = clock()
         if not frames.under_way:
-            await self._take_whole(frames.feed(self._stream.take()))
+            arrived = self._stream.take()
+            self._turns.spent_s += clock() - begun
+            await self._take_whole(arrived)
             if self._stopping:
                 return
             if not frames.at_boundary:
@@ -219,25 +232,28 @@ class Connection(Generic[C]):
         if growth:
             await self._admit(growth)
             self._frame_charge += growth
+            begun = clock()
         room = frames.writable()
         complete = frames.wrote(self._stream.take_into(room))
         room.release()
+        self._turns.spent_s += clock() - begun
         if complete is not None:
             self._frame_charge = 0  # It is all of the frame, and the request's from here on.
             self._frame_since = None
             await self._handle(complete)
 
-    async def _take_whole(self, frames: Sequence[memoryview]) -> None:
+    async def _take_whole(self, arrived: bytearray) -> None:
         """Handles frames that have arrived whole; what they take is asked for at once if it can."""
-        if frames:
-            self._frame_since = None
-        held = sum(map(len, frames))
-        if not self._budget.try_acquire(held):
+        held = len(arrived)
+        if not self._requests.try_acquire(held):
             held = 0
         try:
-            for frame in frames:
+            for frame in self._frames.feed(arrived):
+                self._frame_since = None
                 if self._muted_until is not None:
                     await self._sit_out(self._muted_until)
+                if self._turns.used_up:
+                    await self._wait_for_turn()
                 if held:
                     held -= len(frame)
                 else:
@@ -246,12 +262,16 @@ class Connection(Generic[C]):
                 if self._stopping:
                     return
         finally:
-            self._budget.release(held)
+            self._requests.release(held)
 
     async def _admit(self, count: int) -> None:
-        if not self._budget.try_acquire(count):
+        if not self._requests.try_acquire(count):
             self._replies.flush_now()
-            await self._budget.acquire(count)
+            await self._requests.acquire(count)
+
+    async def _wait_for_turn(self) -> None:
+        self._replies.flush_now()
+        await self._turns.wait()
 
     async def _handle(self, frame: memoryview) -> None:
         """Decodes and dispatches one frame, for whose bytes the budget has been asked."""
@@ -270,9 +290,7 @@ class Connection(Generic[C]):
             if self._gate is not None:
                 reply = await self._log_in(self._gate, call.request)
             throttle_ms = 0
-            if reply is None and self._account is None:
-                reply = await self._dispatch.dispatch(self._caller, call.request)
-            elif reply is None:
+            if reply is None:
                 work = self._dispatch.dispatch(self._caller, call.request)
                 try:
                     trap = work.send(None)
@@ -282,19 +300,20 @@ class Connection(Generic[C]):
                     rest, work_s = Rest(work, trap), clock() - begun
                     reply = await rest
                     work_s += rest.work_s
+                self._turns.spent_s += work_s
                 throttle_ms = self._charge(call.request, charge, work_s, reply)
             if reply is not None:
                 replies.add(call, reply, charge, throttle_ms)
                 charge = 0
         finally:
             if charge:
-                self._budget.release(charge)
+                self._requests.release(charge)
 
     async def _make_way(self) -> None:
         """Has replies sent that are ready, and waits until fewer are owed than may be."""
         replies = self._replies
         if len(replies.entries) >= self._max_pipelined:
-            replies.flush_now()
+            self._replies.flush_now()
             await replies.wait_below(self._max_pipelined)
         replies.wake()
 
@@ -330,11 +349,19 @@ class Connection(Generic[C]):
         if outcome.caller is not None:
             self._session.on(Event.VERIFIED)
             self._caller = outcome.caller
+            self._count_for(outcome.caller.principal)
             await self._dispatch.login(self._caller)
             self._admit_caller()
         elif outcome.ends:
             self._stopping = True
         return outcome.response
+
+    def _count_for(self, principal: Principal) -> None:
+        """What this connection holds and takes is this user's from now on."""
+        self._share = share = self._shares.of(principal)
+        self._turns = self._replies.turns = share.turns
+        self._requests.hand_over(share.requests)
+        self._held_replies.hand_over(share.replies)
 
     # --- writing ---------------------------------------------------------------------------
 

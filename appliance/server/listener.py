@@ -29,10 +29,10 @@ from appliance.limits import (
     MAX_THROTTLED_SOCKETS,
 )
 from appliance.server.admission import Admission, AdmissionLimits, descriptors_of_clients, origin_of
-from appliance.server.budget import Share
 from appliance.server.connection import Connection, ConnectionLimits
 from appliance.server.dialect import C, Dialect, Dispatch
 from appliance.server.login_gate import NOBODY, ByLogin
+from appliance.server.shares import Share
 from appliance.server.strangers import StrangersLines
 from appliance.server.tls import ServerContexts, TLSStream
 from appliance.types import Principal

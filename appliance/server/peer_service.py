@@ -11,12 +11,12 @@ import trio
 from appliance.broker.peering import Peers
 from appliance.limits import MAX_PEER_FRAME_BYTES
 from appliance.ports import Entropy
-from appliance.server.budget import Share
 from appliance.server.connection import ConnectionLimits
 from appliance.server.dialect import Dispatch
 from appliance.server.dialects import PeerDialect
 from appliance.server.listener import Listener
 from appliance.server.peers import PeerConnections
+from appliance.server.shares import Share
 from appliance.server.tls import ClientContexts, ServerContexts, TLSFiles
 from appliance.types import Principal
 

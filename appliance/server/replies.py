@@ -5,6 +5,8 @@ Rules:
 - Whatever is small and ready goes straight into the socket from the task that made it ready to go,
   be it this connection's or the flush of a log; the writer's task takes over where the socket or
   the budget makes it wait, and reports what was lost.
+- Encoding and sealing are the user's time (`server.turns`): what is more than a write's worth waits
+  for the next slice, and the writer's task sends it.
 - The memory of a request is given back when its reply is encoded, that of a reply when the socket
   has it.
 """
@@ -16,16 +18,19 @@ import trio
 
 from appliance.broker.pending import Pending
 from appliance.limits import KIB
-from appliance.server.budget import MemoryBudget
+from appliance.server.budget import Purse
 from appliance.server.dialect import C, Dialect
-from appliance.server.metering import telling
+from appliance.server.metering import clock, telling
 from appliance.server.tls import TLSStream
+from appliance.server.turns import UsersTurns
 from appliance.types import Buffer
 from appliance.wire.requests import Response
 
 _SMALL_WRITE_BYTES: Final = 64 * KIB
 _WRITE_BYTES: Final = 256 * KIB
 """Enough replies for one write."""
+_WRITE_REPLIES: Final = 32
+"""As many as small ones may be of one write: each has its price, whatever its size."""
 
 
 class _Write:
@@ -47,10 +52,13 @@ class ReplyQueue(Generic[C]):
         stream: TLSStream,
         dialect: Dialect[C],
         *,
-        requests: MemoryBudget,
-        replies: MemoryBudget,
+        requests: Purse,
+        replies: Purse,
+        turns: UsersTurns,
     ) -> None:
         """Writes to `stream`; gives back to `requests` what the reader took there."""
+        self.turns = turns
+        """Whose time it takes."""
         self._stream = stream
         self._dialect = dialect
         self._requests = requests
@@ -89,7 +97,19 @@ class ReplyQueue(Generic[C]):
     def flush_now(self) -> None:
         """Sends what is ready as far as that needs no waiting. Raises BrokenResourceError."""
         self.lingering = False
+        begun = clock()
+        try:
+            self._send_ready()
+        finally:
+            self.turns.spent_s += clock() - begun
+
+    def _send_ready(self) -> None:
+        sent = 0
         while self._write is None and self._ready():
+            if sent and self.turns.used_up:
+                self._writer.unpark()
+                return
+            sent += 1
             write = self._collect()
             self._write = write
             if write.size > _SMALL_WRITE_BYTES or not self._replies.try_acquire(write.size):
@@ -108,12 +128,13 @@ class ReplyQueue(Generic[C]):
         while True:
             if self._lost is not None:
                 raise self._lost
-            if self._write is None:
-                if not self._ready():
-                    await self._writer.park()
-                    continue
-                self._write = self._collect()
-            write = self._write
+            if self._write is None and not self._ready():
+                await self._writer.park()
+                continue
+            async with self.turns:
+                write = self._next_write()
+            if write is None:
+                continue
             if not write.held:
                 await self._replies.acquire(write.size)
                 write.held = True
@@ -152,11 +173,17 @@ class ReplyQueue(Generic[C]):
             self._lost = error
             self._writer.unpark()
 
+    def _next_write(self) -> _Write | None:
+        """What has been begun, or what is ready now."""
+        if self._write is None and self._ready():
+            self._write = self._collect()
+        return self._write
+
     def _collect(self) -> _Write:
         buffers: list[Buffer] = []
-        size = charges = 0
+        size = charges = count = 0
         encode = self._dialect.encode
-        while self.entries and size < _WRITE_BYTES:
+        while self.entries and size < _WRITE_BYTES and count < _WRITE_REPLIES:
             call, reply, charge, throttle_ms = self.entries[0]
             if isinstance(reply, Pending):
                 response = reply.response
@@ -165,6 +192,7 @@ class ReplyQueue(Generic[C]):
             else:
                 response = reply
             self.entries.popleft()
+            count += 1
             if throttle_ms:
                 response = telling(response, throttle_ms)
             for buffer in encode(call, response):

@@ -8,6 +8,7 @@ Rules:
   chunk is received straight into a buffer of its own (`writable`, `wrote`).
 """
 
+from collections.abc import Iterator
 from struct import Struct
 
 from appliance.errors import ProtocolViolation
@@ -57,8 +58,11 @@ class FrameBuffer:
         wanted = max(MIN_FRAME_ROOM_BYTES, FRAME_GROWTH_FACTOR * self._received)
         return min(self._frame_bytes, wanted) - len(self._room)
 
-    def feed(self, chunk: bytes | bytearray) -> list[memoryview]:
+    def feed(self, chunk: bytes | bytearray) -> Iterator[memoryview]:
         """The frames that `chunk` completes, without their sizes, as views into it.
+
+        They are cut off one by one, so that thousands of small ones are never objects at a time;
+        the iterator is to be taken to its end before anything else is asked of the buffer.
 
         Raises:
             ProtocolViolation: a frame's size is over the limit.
@@ -70,18 +74,16 @@ class FrameBuffer:
         view = memoryview(chunk).toreadonly()
         end = len(chunk)
         start = 0
-        frames: list[memoryview] = []
         while end - start >= 4:
             size: int = _SIZE.unpack_from(chunk, start)[0]
             if size > self.max_frame_bytes:
                 raise ProtocolViolation(f"a frame of {size} bytes is over the limit")
             if size > end - start - 4:
                 self._begin(size, view[start + 4 :])
-                return frames
-            frames.append(view[start + 4 : start + 4 + size])
+                return
+            yield view[start + 4 : start + 4 + size]
             start += 4 + size
         self._size_part = bytes(chunk[start:]) if start < end else b""
-        return frames
 
     def writable(self) -> memoryview:
         """The free room of the frame under way, enlarged by `growth` if it is full."""

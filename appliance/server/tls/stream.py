@@ -89,24 +89,30 @@ class TLSStream(trio.abc.Stream):
             trio.BrokenResourceError: the connection is lost, or does not speak TLS 1.3.
         """
         received = 0
-        if self._host is None:  # A server speaks second.
-            received = await self._fill(min(MAX_HANDSHAKE_BYTES, _READ_BYTES))
-        while True:
-            try:
-                async with turns:
-                    self._connection.do_handshake()
-                break
-            except SSL.WantReadError:
+        try:
+            up = self._host is not None and self._step()  # A client speaks first.
+            while not up:
                 await self.flush()
-            except SSL.Error as error:
-                await self._say_farewell()
-                raise _mapped(error, handshake=True) from None
-            room = min(MAX_HANDSHAKE_BYTES - received, _READ_BYTES)
-            if room == 0:
-                raise trio.BrokenResourceError("the handshake is too large")
-            received += await self._fill(room)
+                room = min(MAX_HANDSHAKE_BYTES - received, _READ_BYTES)
+                if room == 0:
+                    raise trio.BrokenResourceError("the handshake is too large")
+                await self._arrival()
+                async with turns:
+                    received += self._receive(room)
+                    up = self._step()
+        except SSL.Error as error:
+            await self._say_farewell()
+            raise _mapped(error, handshake=True) from None
         await self.flush()
         self._check_peer()
+
+    def _step(self) -> bool:
+        """Goes on with the handshake as far as what has arrived allows; whether it is over."""
+        try:
+            self._connection.do_handshake()
+        except SSL.WantReadError:
+            return False
+        return True
 
     def _check_peer(self) -> None:
         if self._key_exchange == "required" and self.group_name != HYBRID_GROUP:
@@ -150,8 +156,10 @@ class TLSStream(trio.abc.Stream):
         """True when `take` may find bytes without waiting."""
         return self._records > 0
 
-    async def wait_data(self) -> bool:
+    async def wait_data(self, turns: AbstractAsyncContextManager[object] = _ALWAYS) -> bool:
         """Waits for `has_data`; False when the peer has ended its side with close_notify.
+
+        What has arrived is read in one of the `turns`.
 
         Raises:
             trio.BrokenResourceError: the connection was lost or cut, or broke the protocol.
@@ -159,7 +167,9 @@ class TLSStream(trio.abc.Stream):
         if self._records:
             await trio.lowlevel.checkpoint()
         while not self._records and not self._finished:
-            await self._fill(self._read_bytes)
+            await self._arrival()
+            async with turns:
+                self._receive(self._read_bytes)
         return not self._finished
 
     def take(self) -> bytearray:
@@ -211,13 +221,24 @@ class TLSStream(trio.abc.Stream):
                 return taken
         return 0
 
-    async def _fill(self, limit: int) -> int:
-        """Gives OpenSSL what the socket has, after waiting for it; always a checkpoint."""
+    async def _arrival(self) -> None:
+        """Waits until the socket may have something; always a checkpoint."""
         if self._last_read_full:
             await trio.lowlevel.checkpoint()
         else:
             await self._readable()
-        count = await self._read_socket(limit)
+
+    def _receive(self, limit: int) -> int:
+        """Gives OpenSSL what the socket has; how many bytes, none if it had nothing after all."""
+        try:
+            count = self._socket.recv_into(self._view, limit)
+        except BlockingIOError:
+            self._last_read_full = False
+            return 0
+        except OSError as error:
+            raise self._lost(error) from None
+        if count == 0:
+            raise trio.BrokenResourceError("the peer cut the connection without ending it")
         self._last_read_full = count == limit
         if self._last_read_full and limit == _READ_BYTES:
             self._read_bytes = _LARGE_READ_BYTES
@@ -226,19 +247,6 @@ class TLSStream(trio.abc.Stream):
         self._records += self._meter.feed(data)
         self._fed = count
         return count
-
-    async def _read_socket(self, limit: int) -> int:
-        while True:
-            try:
-                count = self._socket.recv_into(self._view, limit)
-            except BlockingIOError:
-                await self._readable()
-            except OSError as error:
-                raise self._lost(error) from None
-            else:
-                if count == 0:
-                    raise trio.BrokenResourceError("the peer cut the connection without ending it")
-                return count
 
     async def _readable(self) -> None:
         if self._closed:

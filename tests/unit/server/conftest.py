@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 from cryptography.x509.oid import NameOID
 
-from appliance.server.budget import Budgets
 from appliance.server.connection import Connection, ConnectionLimits
 from appliance.server.dialects import NativeDialect
+from appliance.server.shares import Budgets
 from appliance.server.tls import TLSFiles, TLSStream, client_context, connect, server_context
 from appliance.wire.session import State
 from tests.unit.server.server_scene import CALLER, Body, Broker, Client, Scene

@@ -10,8 +10,8 @@ from appliance.broker.caller import Caller
 from appliance.broker.pending import Pending
 from appliance.errors import ErrorCode
 from appliance.limits import MIB
-from appliance.server.budget import Budgets
 from appliance.server.connection import Connection
+from appliance.server.shares import Budgets
 from appliance.server.tls import TLSStream
 from appliance.types import PartitionIndex, Principal, PrincipalKind, TopicName
 from appliance.wire.buffer import FrameBuffer

@@ -1,15 +1,22 @@
 """A connection answers in order, waits where it must, drops nothing, and gives all memory back."""
 
+from itertools import pairwise
+
 import pytest
 import trio
 import trio.testing
 
 from appliance.broker.caller import Caller
 from appliance.errors import ErrorCode, ProtocolViolation, StorageError
-from appliance.limits import FRAME_GROWTH_FACTOR, MIB
-from appliance.server.budget import Budgets
+from appliance.limits import FRAME_GROWTH_FACTOR, MIB, TURN_S
+from appliance.server import connection as connection_module
+from appliance.server import replies as replies_module
+from appliance.server import turns as turns_module
+from appliance.server.budget import Holder
 from appliance.server.connection import Connection, ConnectionLimits
 from appliance.server.dialects import NativeDialect
+from appliance.server.shares import Budgets
+from appliance.types import Principal, PrincipalKind
 from appliance.wire.native import codec
 from appliance.wire.requests import (
     AnyRequest,
@@ -122,9 +129,33 @@ def test_unanswered_requests_are_bounded(play) -> None:
     play(body, limits=ConnectionLimits(max_pipelined_requests=4, max_close_s=0.05))
 
 
+def test_requests_without_end_are_dealt_with_a_slice_at_a_time(play, monkeypatch) -> None:
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += TURN_S / 2
+        return now[0]
+
+    for module in (connection_module, replies_module, turns_module):
+        monkeypatch.setattr(module, "clock", clock)
+    bob = Principal(PrincipalKind.USER, "bob")
+
+    async def body(scene: Scene) -> None:
+        await scene.client.ask(*[Metadata(None)] * 200)
+        seen = []
+        while len(scene.broker.seen) < 200:
+            async with scene.budgets.of(bob).turns:  # There is somebody who would have to wait.
+                seen.append(len(scene.broker.seen))
+            await trio.lowlevel.checkpoint()
+        assert max(after - before for before, after in pairwise(seen)) <= 20
+        assert [n for n, _ in await scene.client.answers(200)] == list(range(1, 201))
+
+    play(body)
+
+
 def test_a_full_budget_stops_reading_and_drops_nothing(play) -> None:
     request = produce(b"x" * 1000)
-    budgets = Budgets(client_requests=2 * size_of(request) + 10)
+    budgets = Budgets(client_requests=4 * size_of(request) + 10)
 
     async def body(scene: Scene) -> None:
         await scene.client.ask(*[request] * 6)
@@ -141,11 +172,12 @@ def test_a_full_budget_stops_reading_and_drops_nothing(play) -> None:
 def test_a_full_reply_budget_makes_replies_wait(play) -> None:
     async def body(scene: Scene) -> None:
         replies = scene.budgets.client_replies
-        assert replies.try_acquire(replies.capacity)
+        others = replies.purse(Holder())
+        assert others.try_acquire(replies.capacity)
         await scene.client.ask(Metadata(None))
         await scene.settle(lambda: len(scene.broker.seen) == 1)
         await trio.testing.wait_all_tasks_blocked()
-        replies.release(replies.capacity)
+        others.release(replies.capacity)
         assert await scene.client.answer() == (1, reply(0))
 
     play(body, budgets=Budgets(client_replies=10_000))

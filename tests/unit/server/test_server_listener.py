@@ -24,9 +24,9 @@ from appliance.limits import (
 )
 from appliance.server import listener as listener_module
 from appliance.server.admission import AdmissionLimits, origin_of
-from appliance.server.budget import Budgets
 from appliance.server.dialects import NativeDialect
 from appliance.server.listener import Listener
+from appliance.server.shares import Budgets
 from appliance.server.tls import ServerContexts, TLSFiles, TLSStream, client_context, connect
 from appliance.types import Principal, PrincipalKind
 from appliance.wire.native import codec

@@ -15,10 +15,10 @@ from appliance.authn.login import Login
 from appliance.authn.mechanisms import mechanisms
 from appliance.authn.sasl_scram import SHA_256, credential
 from appliance.limits import MAX_LOGIN_S
-from appliance.server.budget import Budgets
 from appliance.server.dialects import KafkaDialect
 from appliance.server.listener import Listener
 from appliance.server.login_gate import ByLogin
+from appliance.server.shares import Budgets
 from appliance.server.tls import ServerContexts, TLSFiles, TLSStream
 from appliance.wire.requests import MetadataResult
 
