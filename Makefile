@@ -7,7 +7,7 @@ ARGS ?=
 .PHONY: run test install lint unit system simulate mutants hostile bench bench-cluster test-clients test-reference fuzz torture lock clean help
 
 help:            ## what each target does
-	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 
 run: install     ## start a secured appliance here (ARGS='--dir DIR --kafka-port N')
 	@exec $(BIN)/memorystreamer quickstart $(ARGS)

@@ -75,6 +75,7 @@ class Connection(Generic[C]):
         self._dispatch = dispatch
         self._shares = budgets
         self._share = share = budgets.of(caller.principal)
+        """Held, so that it lasts as long as this connection."""
         self._turns = share.turns
         self._requests = budgets.requests.purse(share.requests)
         self._held_replies = budgets.replies.purse(share.replies)
@@ -313,7 +314,7 @@ class Connection(Generic[C]):
         """Has replies sent that are ready, and waits until fewer are owed than may be."""
         replies = self._replies
         if len(replies.entries) >= self._max_pipelined:
-            self._replies.flush_now()
+            replies.flush_now()
             await replies.wait_below(self._max_pipelined)
         replies.wake()
 
