@@ -8,6 +8,7 @@ there, and served by one (KIP-392).
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 import trio
@@ -43,6 +44,9 @@ from appliance.wire.requests import (
     FetchResult,
     FetchTopic,
 )
+
+_LOOKED_AT_ONCE: Final = 100
+"""Partitions, before others get the event loop."""
 
 
 class _Reading(msgspec.Struct):
@@ -184,9 +188,13 @@ class FetchHandler:
     ) -> tuple[_Reading, list[FetchedTopic]]:
         reading = _Reading(min(max(max_bytes, 0), MAX_FETCH_BYTES))
         results = []
+        looked_at = 0
         for topic in topics:
             parts = []
             for part in topic.partitions:
+                looked_at += 1
+                if not looked_at % _LOOKED_AT_ONCE:
+                    await trio.lowlevel.checkpoint()
                 try:
                     parts.append(await self._read_part(topic, part, rack, reading))
                 except RequestError as error:
