@@ -23,7 +23,7 @@ from appliance.broker.withheld import Wanted
 from appliance.errors import ErrorCode, ProtocolViolation, RequestError
 from appliance.ports import Clock
 from appliance.types import TopicName
-from appliance.wire.kafka.records import Record, check_produced
+from appliance.wire.kafka.records import Record, check_produced, read_header
 from appliance.wire.requests import Produce, ProducePartition, ProduceResult, ProduceTopic
 
 _ACKS = frozenset({-1, 0, 1})
@@ -80,8 +80,8 @@ class ProduceHandler:
         for topic in request.topics:
             live = self._topics.find(topic.name, topic.topic_id)
             for part in topic.partitions:
-                target = _target_at_once(live, part)
-                targets.append(target or await self._target(topic, part))
+                target = _target_at_once(live, part) or await self._target(topic, part)
+                targets.append(await _sure_of_order(target, part))
         return self._propose_all(request, Reply(authorized, self._unwritten(caller)), targets)
 
     def _wanted(self, request: Produce, target: _Target) -> Wanted | None:
@@ -102,7 +102,10 @@ class ProduceHandler:
         return Wanted(settings.min_in_sync, max(request.timeout_ms, 0) / 1000)
 
     def _propose_sole(self, caller: Caller, authorized: Authorized[Produce]) -> SoleReply | None:
-        """Proposes what is one batch, if nothing needs to be waited for; None if this is not it."""
+        """Proposes what is one batch, if nothing needs to be waited for; None if this is not it.
+
+        Nor is what seems to be out of order: whether this node still leads is to be asked first.
+        """
         request = authorized.request
         if request is not authorized.asked or request.acks == 0 or len(request.topics) != 1:
             return None
@@ -117,6 +120,8 @@ class ProduceHandler:
         try:
             self._propose(request, target, topic, part, reply)
         except RequestError as error:
+            if error.code is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER:
+                return None
             reply.fail(error)
         return reply
 
@@ -202,6 +207,30 @@ def _target_at_once(live: LiveTopic | None, part: ProducePartition) -> _Target |
     if not replica.serving or replica.leaving or not replica.has_room(len(part.batch)):
         return None
     return live.settings, partition
+
+
+async def _sure_of_order(
+    target: _Target | RequestError, part: ProducePartition
+) -> _Target | RequestError:
+    """The target, once a quorum has confirmed it where a batch seems to be out of order.
+
+    A leader that was cut off does not know what its successor took, and librdkafka answers that
+    error with a new epoch, in which it writes again what it has no answer for.
+    """
+    if isinstance(target, RequestError) or part.batch is None:
+        return target
+    _, partition = target
+    try:
+        header = read_header(part.batch)
+    except RequestError:
+        return target  # which says what is wrong with it
+    if not partition.is_out_of_order(header):
+        return target
+    try:
+        await partition.replica.confirm()
+    except RequestError as error:
+        return error
+    return target
 
 
 def _needs_keys(live: LiveTopic | None) -> bool:

@@ -196,3 +196,18 @@ def test_a_batch_behind_one_that_was_taken_and_given_up_waits_its_turn_when_its_
             assert (again.error, again.base_offset) == (ErrorCode.NONE, place)
 
     play(body)
+
+
+def test_a_leader_that_was_cut_off_calls_nothing_out_of_order(world, run):
+    """It does not know what its successor took: what seems to be a gap may be the next batch."""
+
+    async def body(cluster):
+        await cluster.create()
+        leader = cluster.leader(cluster.group())
+        assert await cluster.produce_surely(b"a", producer=(7, 0, 0)) == 0
+        cluster.isolate(leader)
+        await trio.sleep(0.1)  # what was under way has arrived; the leader knows of nothing yet
+        part = await cluster.produce(leader, b"c", producer=(7, 0, 2))
+        assert part.error is ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+    in_cluster(world, run)(body)
