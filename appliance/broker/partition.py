@@ -250,20 +250,6 @@ class Partition:
             self._enter_term()
         return self._state.producers.expected(header)
 
-    def is_out_of_order(self, header: BatchHeader) -> bool:
-        """Whether a batch leaves a gap, or repeats what is no longer known, by what is known here.
-
-        A leader that was cut off may not know what its successor has written.
-        """
-        if header.producer_id < 0 or not self._replica.serving:
-            return False
-        self._enter_term()
-        try:
-            self._state.producers.judge(header, TimestampMs(0))
-        except RequestError as error:
-            return error.code is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
-        return False
-
     def _enter_term(self) -> None:
         """Forgets what was staged in an earlier term: what that has kept is applied by now."""
         if self._state.staged_in != self._replica.term:

@@ -55,7 +55,7 @@ class UsersTurns:
 
     async def wait(self) -> None:
         """Returns when it is the caller's turn: at once, and no checkpoint, within a slice."""
-        if self.spent_s < self._slice_s:
+        if not self.used_up:
             return
         if self._line.locked():
             await self._line.acquire()
@@ -64,7 +64,7 @@ class UsersTurns:
         else:
             return
         try:
-            while self.spent_s >= self._slice_s:
+            while self.used_up:
                 await trio.lowlevel.checkpoint()
                 self.spent_s -= self._slice_s
         finally:

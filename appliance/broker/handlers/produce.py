@@ -23,7 +23,7 @@ from appliance.broker.withheld import Wanted
 from appliance.errors import ErrorCode, ProtocolViolation, RequestError
 from appliance.ports import Clock
 from appliance.types import TopicName
-from appliance.wire.kafka.records import Record, check_produced, read_header
+from appliance.wire.kafka.records import Record, check_produced
 from appliance.wire.requests import Produce, ProducePartition, ProduceResult, ProduceTopic
 
 _ACKS = frozenset({-1, 0, 1})
@@ -80,9 +80,9 @@ class ProduceHandler:
         for topic in request.topics:
             live = self._topics.find(topic.name, topic.topic_id)
             for part in topic.partitions:
-                target = _target_at_once(live, part) or await self._target(topic, part)
-                targets.append(await _sure_of_order(target, part))
-        return self._propose_all(request, Reply(authorized, self._unwritten(caller)), targets)
+                target = _target_at_once(live, part)
+                targets.append(target or await self._target(topic, part))
+        return await self._propose_all(request, Reply(authorized, self._unwritten(caller)), targets)
 
     def _wanted(self, request: Produce, target: _Target) -> Wanted | None:
         """How many replicas have to hold a batch, if it is more than the majority that always do.
@@ -151,7 +151,7 @@ class ProduceHandler:
             return RequestError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "the topic was deleted")
         return live.settings, partition
 
-    def _propose_all(
+    async def _propose_all(
         self, request: Produce, reply: Reply, targets: Sequence[_Target | RequestError]
     ) -> Pending | None:
         following = iter(targets)
@@ -164,7 +164,7 @@ class ProduceHandler:
                         raise target
                     self._propose(request, target, topic, part, slot)
                 except RequestError as error:
-                    slot.fail(error)
+                    slot.fail(await _confirmed(error, target))
         return reply.proposed()
 
     def _propose(
@@ -209,28 +209,22 @@ def _target_at_once(live: LiveTopic | None, part: ProducePartition) -> _Target |
     return live.settings, partition
 
 
-async def _sure_of_order(
-    target: _Target | RequestError, part: ProducePartition
-) -> _Target | RequestError:
-    """The target, once a quorum has confirmed it where a batch seems to be out of order.
+async def _confirmed(error: RequestError, target: _Target | RequestError) -> RequestError:
+    """What is said of a refused batch: that it is out of order once a quorum has confirmed it.
 
     A leader that was cut off does not know what its successor took, and librdkafka answers that
     error with a new epoch, in which it writes again what it has no answer for.
     """
-    if isinstance(target, RequestError) or part.batch is None:
-        return target
+    if isinstance(target, RequestError) or (
+        error.code is not ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    ):
+        return error
     _, partition = target
     try:
-        header = read_header(part.batch)
-    except RequestError:
-        return target  # which says what is wrong with it
-    if not partition.is_out_of_order(header):
-        return target
-    try:
         await partition.replica.confirm()
-    except RequestError as error:
-        return error
-    return target
+    except RequestError as elsewhere:
+        return elsewhere
+    return error
 
 
 def _needs_keys(live: LiveTopic | None) -> bool:
