@@ -80,7 +80,8 @@ class TailJudge:
     def frames(self, window: bytes | bytearray, position: int) -> Iterator[bytearray]:
         """The plaintext of every frame in `window` that verifies; see `proves_damage`."""
         self._find_extents(window, position)
-        for match in _POSSIBLE_FRAME.finditer(window):
+        not_zero = len(window.rstrip(b"\x00"))  # what follows is mostly reserved space
+        for match in _POSSIBLE_FRAME.finditer(window, 0, not_zero + FRAME_HEADER_BYTES):
             if self._trials > MAX_TRIALS:
                 return
             if match.start() >= TAG_BYTES:

@@ -215,16 +215,18 @@ class PosixFile:
                 raise _failed("read", error) from None
             return done
 
-    def written_after(self, position: int) -> bool:
-        """See `BlockFile.written_after`: holes and reserved blocks are known to the file system."""
+    def written_end(self, position: int) -> int:
+        """See `BlockFile.written_end`: holes and reserved blocks are known to the file system."""
+        end = position
         with self._using() as descriptor:
             try:
-                os.lseek(descriptor, position, os.SEEK_DATA)
+                while True:
+                    data = os.lseek(descriptor, end, os.SEEK_DATA)
+                    end = os.lseek(descriptor, data, os.SEEK_HOLE)
             except OSError as error:
-                if error.errno == errno.ENXIO:
-                    return False
-                raise _failed("read", error) from None
-            return True
+                if error.errno != errno.ENXIO:
+                    raise _failed("read", error) from None
+        return end
 
     def cut(self, length: int) -> None:
         """See `BlockFile.cut`."""

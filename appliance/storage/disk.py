@@ -41,8 +41,8 @@ class BlockFile(Protocol):
         """Reads up to `len(into)` bytes; fewer only at the end of the file."""
         ...
 
-    def written_after(self, position: int) -> bool:
-        """Whether anything but reserved space may lie at or after `position`."""
+    def written_end(self, position: int) -> int:
+        """Where nothing but reserved space follows, at or after `position`."""
         ...
 
     def cut(self, length: int) -> None:

@@ -205,7 +205,7 @@ def open_journal(
         disk.replace(name, _first_flush(place, key, entropy))
     file = disk.open(name)
     reader = SegmentReader(file, place=place, key=key)
-    end = file.size()
+    end = file.written_end(0)
     for _ in reader.scan(BEGINNING, end):
         pass  # verifying is what this is for
     reader.judge_tail(end, durable_end)

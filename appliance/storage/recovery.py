@@ -46,7 +46,7 @@ def recover(files: LogFiles, disk: Disk, torn_name: str, *, mark: MarkRecord | N
             file.check_end()
     active = files.active
     reader = active.reader()
-    end = active.file.size()
+    end = active.file.written_end(0)
     replay = _Replay(active, EpochTable(files.manifest.epoch_table))
     before, passed = active.beginning, 0
     for frame in reader.scan(before, end):

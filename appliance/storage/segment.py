@@ -372,8 +372,7 @@ class SegmentReader:
     def _windows(self, end: int) -> Iterator[tuple[bytearray, int]]:
         """What follows the last good frame, in parts that overlap by a frame, and where from it."""
         start = at = self.tail.position
-        if not self._file.written_after(start):
-            return
+        end = min(end, self._file.written_end(start))
         overlap = MAX_SEALED_FRAME_BYTES + EXTENT_HEADER_BYTES + TAG_BYTES
         while at < end:
             yield self._read(at, min(_WINDOW_BYTES + overlap, end - at)), at - start
@@ -381,14 +380,16 @@ class SegmentReader:
 
 
 def keep_aside(file: BlockFile, start: int, keep: Callable[[bytes], None]) -> int:
-    """Hands a torn tail to `keep`, cuts it off, and returns how many bytes of it were not zero."""
-    end = file.size()
-    if end <= start or not file.written_after(start):
-        return 0
-    tail = bytearray(min(end - start, _WINDOW_BYTES))
+    """Hands a torn tail to `keep`, cuts it off, and returns how many bytes of it were not zero.
+
+    Zeros are reserved space, or the rest of a block of the file system: they may stay.
+    """
+    written = file.written_end(start) - start
+    tail = bytearray(min(written, _WINDOW_BYTES))
     filled = file.read_into(start, memoryview(tail))
     torn = bytes(tail[:filled]).rstrip(b"\x00")
     if torn:
         keep(torn)
-    file.cut(start)
+    if torn or written > len(tail):
+        file.cut(start)
     return len(torn)

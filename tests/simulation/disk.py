@@ -323,9 +323,10 @@ class SimulatedFile:
         into[: len(content)] = content
         return len(content)
 
-    def written_after(self, position: int) -> bool:
+    def written_end(self, position: int) -> int:
         self._usable()
-        return any((number + 1) * SECTOR > position for number in self._inode.cached)
+        last = max(self._inode.cached, default=-1)
+        return max(position, min((last + 1) * SECTOR, self.size()))
 
     def cut(self, length: int) -> None:
         self._usable()

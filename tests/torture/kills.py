@@ -192,7 +192,7 @@ class Ledger:
         at, until = start, time.monotonic() + START_S
         while at <= last:
             assert time.monotonic() < until, f"offset {at} of {last} was acknowledged and is gone"
-            for message in consumer.consume(1_000, timeout=1):
+            for message in consumer.consume(1_000, timeout=0.05):
                 assert message.error() is None, message.error()
                 assert message.offset() == at, f"offset {at} was acknowledged and is gone"
                 wanted = self.acknowledged.get((partition, at))

@@ -103,10 +103,10 @@ class HeldFile:
     def read_into(self, position: int, into: memoryview) -> int:
         return self._pages.lay_over(position, into, self._inner.read_into(position, into))
 
-    def written_after(self, position: int) -> bool:
+    def written_end(self, position: int) -> int:
         with self._pages.guard:
-            held = any(start + len(content) > position for start, content in self._pages.writes)
-        return held or self._inner.written_after(position)
+            held = max((at + len(content) for at, content in self._pages.writes), default=0)
+        return max(held, self._inner.written_end(position))
 
     def cut(self, length: int) -> None:
         self._pages.settle()

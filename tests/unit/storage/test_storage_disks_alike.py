@@ -114,8 +114,8 @@ class Pair:
             case "read":
                 self.both(lambda file: self.read_at(file, position), files)
             case "after":
-                may_be, must_be = (file.written_after(position) for file in files)
-                assert may_be or not must_be, "a file system's blocks are coarser"
+                at_most, at_least = (file.written_end(position) for file in files)
+                assert at_most >= at_least, "a file system's blocks are coarser"
             case "cut":
                 self.both(lambda file: file.cut(position), files)
             case "close":

@@ -15,9 +15,13 @@ from appliance.errors import (
 )
 from appliance.ports import HardState
 from appliance.storage import log as log_module
+from appliance.storage.blockfile import PosixFile
 from appliance.types import Index, NodeId, Offset, PartitionId, Term
 
 from .conftest import DOMAIN, PARTITION, batch_after
+
+BLOCK = 4096
+"""Of the file system: what is written is known in units of it."""
 
 
 async def appended(log, *payloads):
@@ -188,6 +192,48 @@ def test_a_torn_last_flush_is_cut_and_the_flushes_before_it_stay(home):
         path.write_bytes(whole[:-cut])
         assert trio.run(_try_open, home) == [b"one", b"two"]
         path.with_name(path.name + ".torn").unlink(missing_ok=True)
+
+
+def test_a_start_reads_what_was_written_and_nothing_that_is_only_reserved(home, monkeypatch):
+    async def written():
+        node = await home.create()
+        log = await node.create_log(PARTITION, DOMAIN)
+        await appended(log, bytes(300_000))
+        await appended(log, bytes(900_000))
+        home.abandon(node)
+
+    trio.run(written)
+    end = 1_201_000
+    assert _data_file(home).stat().st_size > 1.5 * end
+    asked = []
+    read_into = PosixFile.read_into
+
+    def noted(file, position, into):
+        asked.append(position + len(into))
+        return read_into(file, position, into)
+
+    monkeypatch.setattr(PosixFile, "read_into", noted)
+    trio.run(_try_open, home)
+    assert max(asked) <= end + BLOCK
+
+
+def test_a_hole_in_a_flush_is_damage_if_a_later_one_lies_behind_it(home):
+    async def written():
+        node = await home.create()
+        log = await node.create_log(PARTITION, DOMAIN)
+        for _ in range(3):
+            await appended(log, bytes(100_000))
+        home.abandon(node)
+
+    trio.run(written)
+    path = _data_file(home)
+    whole = path.read_bytes()
+    with path.open("wb") as file:
+        file.write(whole[: 30 * BLOCK])
+        file.seek(40 * BLOCK)
+        file.write(whole[40 * BLOCK :])
+    with pytest.raises(DamageDetected, match="later frame proves"):
+        trio.run(_try_open, home)
 
 
 def test_a_file_shorter_than_its_mark_is_damage(home):

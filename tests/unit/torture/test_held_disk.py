@@ -31,8 +31,8 @@ def test_what_was_not_synced_is_gone_and_what_was_is_there(disk):
     file.sync()
     file.write(6, [b", not synced"])
     assert content(disk) == b"synced"
-    assert file.written_after(6)
-    assert not file.written_after(18)
+    assert file.written_end(6) == len("synced, not synced")
+    assert file.written_end(18) == 18
 
 
 def test_what_is_held_is_read_as_if_it_were_written_whoever_opens_the_file(disk):
