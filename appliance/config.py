@@ -68,7 +68,7 @@ class NodeSettings(Section, frozen=True):
     """Replicas never share a host label where hosts suffice."""
     rack: Label = "rack"
     scrub_days: Annotated[float, Meta(ge=0.01, le=365)] = 7
-    """In how many days every closed file is read once, to find damage early."""
+    """In how many days every file is read once, to find damage early."""
     lock_memory: Literal["preferred", "required"] = "preferred"
     """Whether a node that cannot keep its memory out of swap says so, or does not start."""
     health_socket: Path | None = None

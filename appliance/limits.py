@@ -275,7 +275,7 @@ MAX_JOURNAL_BYTES = 4 * MIB
 """The node journal is begun anew at a start that finds it larger."""
 MAX_JOURNAL_RECORD_BYTES = 256 * KIB
 SCRUB_PERIOD_S = 7 * 24 * 3600
-"""In which every closed file is read once, to find damage before it is needed."""
+"""In which every file is read once, to find damage before it is needed."""
 SCRUB_SLICE_BYTES = 4 * MIB
 SCRUB_REST_S = 600
 """Between two rounds, at the least."""

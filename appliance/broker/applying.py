@@ -108,6 +108,11 @@ class Applying(Generic[R]):
         self._covered = snapshot if snapshot.index > self.applied else None
         self._placing.leader_time = max(self._placing.leader_time, snapshot.leader_time_ms)
 
+    @property
+    def included(self) -> Index:
+        """The last entry that the machine has in it."""
+        return self.applied if self._covered is None else self._covered.index
+
     def snapshot(self, placed: Placed, later: tuple[Placed, ...]) -> GroupSnapshot:
         """What the entries that the machine has in it amount to.
 
@@ -115,7 +120,7 @@ class Applying(Generic[R]):
         """
         covered = self._covered
         return GroupSnapshot(
-            self.applied if covered is None else covered.index,
+            self.included,
             self.high_watermark if covered is None else covered.offset,
             self._placing.leader_time,
             placed,

@@ -122,6 +122,10 @@ class Beginning:
         if term is not None and self._core.term_at(base) is not None:
             self._core.compact(base=base, snapshot=Position(term, base))
 
+    def state(self) -> GroupSnapshot:
+        """What this replica has made of its log so far."""
+        return self._snapshot(Index(self._log.first_index - 1))
+
     def offered(self, position: Position) -> Offered | None:
         """What goes with the offer of a snapshot; None if the log begins elsewhere by now."""
         segment = self._log.segments()[0]

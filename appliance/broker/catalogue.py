@@ -5,16 +5,17 @@ text of a policy is checked before it is proposed. Commands are executed by the 
 this node sends its own there when another one leads, and waits until their effect shows here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from math import inf
 
 import msgspec
 import trio
 
-from appliance.broker.commands import CommandLog
+from appliance.broker.commands import CommandLog, Keeping
 from appliance.broker.foundation import CATALOGUE_LOG, Foundation
 from appliance.broker.leaders import Leader
-from appliance.coordination.catalog import Catalog
+from appliance.coordination.catalog import Catalog, KeptCatalog
+from appliance.coordination.catalog_changes import changes
 from appliance.coordination.cluster_commands import (
     CLUSTER_LEVEL,
     QUOTA_LEVEL,
@@ -62,7 +63,7 @@ from appliance.coordination.topic_changes import (
     TopicChange,
     TopicChanged,
 )
-from appliance.errors import ErrorCode, RequestError
+from appliance.errors import DamageDetected, ErrorCode, RequestError
 from appliance.limits import DECOY_SECRET_BYTES, MAX_CATALOGUE_WAIT_S, PRODUCER_ID_BLOCK
 from appliance.raft.configuration import Configuration
 from appliance.types import (
@@ -70,7 +71,9 @@ from appliance.types import (
     NodeId,
     PartitionId,
     PartitionIndex,
+    Position,
     ProducerId,
+    Term,
     TopicId,
     TopicName,
 )
@@ -84,7 +87,13 @@ AnyOutcome = Outcome | CredentialChanged | KeyOutcome | TopicChanged | Membershi
 
 _DECODER: msgspec.msgpack.Decoder[AnyCommand] = msgspec.msgpack.Decoder(AnyCommand)
 _ENCODER = msgspec.msgpack.Encoder()
+_KEPT = msgspec.msgpack.Decoder(KeptCatalog)
+_KEEPER = msgspec.msgpack.Encoder(uuid_format="bytes")
 _REFUSED = CommandRefused(ErrorCode.CLUSTER_AUTHORIZATION_FAILED, "not a node's own command")
+
+
+NOTHING = Position(Term(0), Index(0))
+POLL_S = 0.1
 
 
 class EnactedOutcome(msgspec.Struct, frozen=True):
@@ -138,6 +147,7 @@ class Catalogue:
             decoder=_DECODER,
             apply=self._apply,
             genesis=genesis,
+            keeping=Keeping(self._snapshot, self._restore),
         )
 
     @property
@@ -164,6 +174,31 @@ class Catalogue:
 
     def _apply(self, command: AnyCommand) -> AnyOutcome:
         outcome = self.state.apply(command)
+        self._tell(outcome)
+        self._show()
+        return outcome
+
+    def _snapshot(self) -> bytes:
+        return _KEEPER.encode(self.state.kept())
+
+    def _restore(self, state: bytes) -> None:
+        try:
+            kept = _KEPT.decode(state)
+        except msgspec.MsgspecError:
+            raise DamageDetected("a snapshot holds no catalogue that is known here") from None
+        before = self.state.kept()
+        self.state.restore(kept)
+        for outcome in changes(before, kept):
+            self._tell(outcome)
+        self._show()
+
+    def _show(self) -> None:
+        """Wakes who waits for the state to change."""
+        self._grown.set()
+        self._grown = trio.Event()
+
+    def _tell(self, outcome: AnyOutcome) -> None:
+        """Has it known what has happened."""
         if isinstance(outcome, TopicCreated):
             self._names = None
             self.on_created(outcome.topic)
@@ -183,15 +218,36 @@ class Catalogue:
             self.on_placed(outcome.group)
         elif isinstance(outcome, NodesChanged):
             self.on_nodes()
-        self._grown.set()
-        self._grown = trio.Event()
-        return outcome
 
     async def caught_up(self, applied: Index) -> None:
         """Returns when everything up to an entry shows here; gives up after a while."""
         with trio.move_on_after(MAX_CATALOGUE_WAIT_S):
             while self.applied < applied:
                 await self._grown.wait()
+
+    async def known_whole(self) -> None:
+        """Returns when all that this node may have known in an earlier life shows again.
+
+        What it did then for a command, it must not find undone by a state from before it.
+        """
+        known_last = self._foundation.storage.known_last(CATALOGUE_LOG) or NOTHING
+        had = max(known_last, self.log.replica.log.last).index
+        while not self._includes(had):
+            with trio.move_on_after(POLL_S):
+                await self._grown.wait()
+
+    def _includes(self, had: Index) -> bool:
+        """Whether the state has all up to an entry in it, or up to the end of a log cut before."""
+        replica = self.log.replica
+        return not replica.core.damaged and replica.included >= min(had, replica.log.last.index)
+
+    def unknown(self, held: Collection[PartitionId]) -> list[PartitionId]:
+        """Those of these logs that belong to nothing, once `known_whole` has returned.
+
+        A state that is taken up in place of commands says nothing of what was deleted before.
+        """
+        known = self.state.has
+        return [group for group in held if not known(group) and group not in self.dropped]
 
     async def execute(self, command: AnyCommand) -> AnyOutcome:
         """Has a command decided by this node, which leads the catalogue; raises RequestError."""
@@ -444,6 +500,10 @@ class Catalogue:
     def progress(self) -> tuple[int, int]:
         """The catalogue's term, and the index after its last committed command."""
         return (0, 0) if self._log is None else self._log.progress()
+
+    async def repair(self, *, distrusted: bool) -> bool:
+        """Has a damaged log cut and filled by its other members; what was applied stays."""
+        return await self.log.repair(distrusted=distrusted)
 
     async def close(self) -> None:
         """Lets what is under way become durable, and closes the log."""

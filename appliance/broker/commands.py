@@ -11,15 +11,28 @@ from contextlib import suppress
 from typing import Generic, TypeVar
 
 import msgspec
+import structlog
 import trio
 
 from appliance.broker.foundation import Foundation
 from appliance.broker.replica import Replica
-from appliance.errors import DamageDetected, ErrorCode, RequestError, StorageError
+from appliance.broker.snapshots import GroupSnapshot
+from appliance.errors import (
+    DamageDetected,
+    ErrorCode,
+    KeyProviderError,
+    RequestError,
+    StorageError,
+)
 from appliance.invariant import InvariantViolation, invariant
 from appliance.limits import NEVER_MS, SNAPSHOT_AFTER_BYTES, SNAPSHOT_AFTER_SIZES
 from appliance.raft.configuration import Configuration
 from appliance.types import ENTRY_HEADER_BYTES, Entry, EntryHeader, EntryKind, Offset, PartitionId
+
+log = structlog.get_logger()
+
+REOPEN_S = 1.0
+"""Before a log that does not open after it was cut is tried again."""
 
 C = TypeVar("C", bound=msgspec.Struct)
 O = TypeVar("O")  # noqa: E741 - the outcome of a command
@@ -47,6 +60,11 @@ class _Machine(Generic[C, O]):
         self._grown_bytes = 0
         self.on_grown: Callable[[], None] = lambda: None
         self.bound_bytes = SNAPSHOT_AFTER_BYTES
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it can be kept, so that its log may be cut."""
+        return self._keeping is not None
 
     def snapshot(self) -> bytes:
         state = self._kept_by().snapshot()
@@ -77,8 +95,17 @@ class _Machine(Generic[C, O]):
 class CommandLog(Generic[C, O]):
     """An internal log whose entries are commands."""
 
-    def __init__(self, replica: Replica[O]) -> None:
-        self._replica = replica
+    def __init__(
+        self, foundation: Foundation, partition: PartitionId, machine: _Machine[C, O]
+    ) -> None:
+        """Use `open`."""
+        self._foundation = foundation
+        self._partition = partition
+        self._machine = machine
+        self._replica: Replica[O]
+        self._changing = trio.Lock()
+        """Held while the log is opened or closed."""
+        self._closing = False
         self._encoder = msgspec.msgpack.Encoder()
 
     @staticmethod
@@ -95,14 +122,50 @@ class CommandLog(Generic[C, O]):
 
         Without `keeping` it is never cut.
         """
-        machine = _Machine(decoder, apply, keeping)
-        replica = await foundation.open(partition, machine, genesis, scan=True)
-        opened: CommandLog[C, O] = CommandLog(replica)
-        if keeping is not None:
-            replica.log.limit_segments(max_bytes=SNAPSHOT_AFTER_BYTES // 2, max_ms=NEVER_MS)
-            machine.on_grown = lambda: replica.start_soon(opened.cut)
-            await opened.cut()
+        opened = CommandLog(foundation, partition, _Machine(decoder, apply, keeping))
+        await opened._open(genesis, None)
         return opened
+
+    async def _open(self, genesis: Configuration, taken: GroupSnapshot | None) -> None:
+        machine, self._machine.on_grown = self._machine, _nothing
+        self._replica = replica = await self._foundation.open(
+            self._partition, machine, genesis, scan=True, taken=taken
+        )
+        if machine.keeps:
+            replica.log.limit_segments(max_bytes=SNAPSHOT_AFTER_BYTES // 2, max_ms=NEVER_MS)
+            machine.on_grown = lambda: replica.start_soon(self.cut)
+            await self.cut()
+
+    async def repair(self, *, distrusted: bool) -> bool:
+        """Closes a damaged log, cuts it before its damage, and opens it again to be filled.
+
+        What was applied is not applied again: the machine stays as it is. True if something was
+        cut. Raises StorageError, KeyProviderError.
+        """
+        async with self._changing:
+            replica, foundation = self._replica, self._foundation
+            taken, members = replica.beginning.state(), replica.configuration
+            foundation.consensus.remove(self._partition)
+            await _closed(replica)
+            try:
+                return await foundation.storage.quarantine(self._partition, distrusted=distrusted)
+            finally:
+                await self._reopen(members, taken)
+
+    async def _reopen(self, members: Configuration, taken: GroupSnapshot) -> None:
+        """Tries until it succeeds: without its internal logs a node is of no use."""
+        said = ""
+        while not self._closing:
+            try:
+                await self._open(members, taken)
+            except (StorageError, KeyProviderError) as error:
+                if str(error) != said:
+                    said = str(error)
+                    log.warning("an internal log does not open", partition=str(self._partition),
+                                reason=said)  # fmt: skip
+                await trio.sleep(REOPEN_S)
+            else:
+                return
 
     @property
     def replica(self) -> Replica[O]:
@@ -145,7 +208,7 @@ class CommandLog(Generic[C, O]):
 
         A command whose wait is cancelled may still take effect. Raises RequestError.
         """
-        await self._replica.room(0)
+        await self._replica.room.wait(0)
         done = trio.Event()
         results: list[tuple[ErrorCode, O | None]] = []
 
@@ -163,4 +226,20 @@ class CommandLog(Generic[C, O]):
 
     async def close(self) -> None:
         """Lets what is under way become durable, and closes the log."""
-        await self._replica.close()
+        self._closing = True
+        async with self._changing:
+            if not self._replica.closed:
+                await self._replica.close()
+
+
+async def _closed(replica: Replica[O]) -> None:
+    """Closes a replica and its log, whatever became of it."""
+    with suppress(StorageError):
+        await replica.close()
+    if replica.failed:
+        with suppress(StorageError):
+            await replica.log.close()
+
+
+def _nothing() -> None:
+    pass

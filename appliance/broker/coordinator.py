@@ -96,6 +96,11 @@ class Coordinator:
                 await self._foundation.remove(GROUPS_LOG)
                 self.leadership_changed()
 
+    async def repair(self, *, distrusted: bool) -> bool:
+        """Has a damaged log cut and filled by its other members; what was applied stays."""
+        async with self._opening:
+            return self._log is not None and await self._log.repair(distrusted=distrusted)
+
     def _apply(self, command: GroupCommand) -> bool:
         self._store.apply(command)
         return True

@@ -87,6 +87,7 @@ class Foundation(msgspec.Struct, frozen=True):
         scan: bool,
         domain: KeyDomainId | None = None,
         begin: LogBegin | None = None,
+        taken: GroupSnapshot | None = None,
     ) -> Replica[R]:
         """Opens or makes a log and lets its replica take part; a single voter leads at once.
 
@@ -97,6 +98,7 @@ class Foundation(msgspec.Struct, frozen=True):
             scan: whether its log may name others.
             domain: what a log that is made is sealed in; None is the cluster's.
             begin: where a log that is made begins, if it takes another's place.
+            taken: what the machine has in it from an earlier opening of the same log.
 
         Raises StorageError (DamageDetected for a log that was lost), KeyProviderError.
         """
@@ -117,6 +119,8 @@ class Foundation(msgspec.Struct, frozen=True):
             state = max(state, HardState(opened_log.last.term), key=lambda each: each.term)
             recovered = await recover(opened_log, state, genesis, scan=False)
             snapshot = None
+        if taken is not None and (snapshot is None or snapshot.index < taken.index):
+            snapshot = taken
         opened = self.consensus.count_opening(partition)
         replica = Replica(
             partition,

@@ -20,7 +20,7 @@ from appliance.broker.coordinator import Coordinator
 from appliance.broker.dispatch import Dispatcher
 from appliance.broker.fetch_sessions import FetchSessions
 from appliance.broker.forwarding import Forwarding
-from appliance.broker.foundation import GROUPS_LOG, Foundation
+from appliance.broker.foundation import CATALOGUE_LOG, GROUPS_LOG, Foundation
 from appliance.broker.handlers.peer import (
     DeliverHandler,
     EnactHandler,
@@ -98,7 +98,10 @@ class BrokerNode:
         )
         self._forwards = ForwardHandler(catalogue)
         self._housekeeper = Housekeeper(self._topics, foundation.clock)
-        self._repair = Repair(foundation, self._topics, self._steward)
+        self._repair = Repair(
+            foundation, self._topics, self._steward,
+            {CATALOGUE_LOG: catalogue, GROUPS_LOG: self._coordinator},
+        )  # fmt: skip
         self._auditors: list[Auditor] = []
         self._joined = trio.Event()
         self._life = trio.CancelScope()
@@ -173,6 +176,7 @@ class BrokerNode:
                 raise ConfigurationError("bootstrap.policy: a new cluster needs its first policy")
             check(self._settings.first_policy)
             await catalogue.set_policy(self._settings.first_policy, expected_version=0)
+        await catalogue.known_whole()
         await self._announce()
         if catalogue.leads:
             await catalogue.raise_level(self._settings.newest_level)

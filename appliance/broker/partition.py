@@ -365,7 +365,7 @@ class Partition:
         """
         self._check_usable()
         if offset > self.start_offset:
-            await self._replica.room(0)
+            await self._replica.room.wait(0)
             await self._propose(SetLogStart(offset))
         with suppress(StorageError):  # it begins there; housekeeping says so, and tries again
             await self.free()

@@ -7,7 +7,9 @@ After a failed sync the file that it was of goes whole, because what is read bac
 log that nobody else holds is left as it is: it waits for an administrator.
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Protocol
 
 import structlog
 import trio
@@ -28,14 +30,29 @@ REST_S = 5.0
 log = structlog.get_logger()
 
 
+class Holder(Protocol):
+    """Who holds an internal log."""
+
+    async def repair(self, *, distrusted: bool) -> bool:
+        """See `Topics.repair`."""
+        ...
+
+
 class Repair:
     """One node's damaged logs."""
 
-    def __init__(self, foundation: Foundation, topics: Topics, steward: Steward) -> None:
+    def __init__(
+        self,
+        foundation: Foundation,
+        topics: Topics,
+        steward: Steward,
+        internal: Mapping[PartitionId, Holder],
+    ) -> None:
         """Is told of damage by replicas and by the scrubber."""
         self._foundation = foundation
         self._topics = topics
         self._steward = steward
+        self._internal = internal
         self._under_way: set[PartitionId] = set()
 
     def found(self, group: PartitionId, distrusted: bool) -> None:
@@ -57,13 +74,19 @@ class Repair:
         try:
             with trio.move_on_after(HANDOVER_S):
                 await self._hand_over(replica)
-            if not await self._topics.repair(group, distrusted=distrusted):
+            if not await self._cut(group, distrusted=distrusted):
                 await trio.sleep(REST_S)
         except (StorageError, KeyProviderError) as error:
             log.warning("a damaged log cannot be cut", partition=str(group), reason=str(error))
             await trio.sleep(REST_S)
         finally:
             self._under_way.discard(group)
+
+    async def _cut(self, group: PartitionId, *, distrusted: bool) -> bool:
+        holder = self._internal.get(group)
+        if holder is not None:
+            return await holder.repair(distrusted=distrusted)
+        return await self._topics.repair(group, distrusted=distrusted)
 
     async def _hand_over(self, replica: Replica[object]) -> None:
         """Returns when this node does not lead the group."""

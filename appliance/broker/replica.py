@@ -27,14 +27,13 @@ from appliance.broker.hosting import Environment
 from appliance.broker.log_writer import LogWriter, Reports
 from appliance.broker.peer_codec import encode_configuration
 from appliance.broker.placing import Placing
+from appliance.broker.room import Room
 from appliance.broker.snapshots import GroupSnapshot, Offered
 from appliance.broker.supply import Supply
 from appliance.broker.tail import EntryTail
 from appliance.broker.withheld import Withheld
 from appliance.errors import DamageDetected, ErrorCode, RequestError, StorageError
 from appliance.limits import (
-    MAX_BATCH_BYTES,
-    MAX_STAGED_BYTES,
     RAFT_ELECTION_TICKS,
     RAFT_TICK_MS,
     TAIL_BYTES,
@@ -58,9 +57,6 @@ from appliance.types import (
 )
 
 R = TypeVar("R")
-
-STAGING_BYTES = MAX_STAGED_BYTES - MAX_BATCH_BYTES
-"""Where backpressure begins: well before the log itself would refuse an entry."""
 
 HANDOVER_WAIT_S = RAFT_ELECTION_TICKS * RAFT_TICK_MS / 1000
 """For whoever is to take over: as long as consensus waits for it."""
@@ -105,6 +101,8 @@ class Replica(Generic[R]):
             log, self._tail, machine, self._placing, nursery,
             on_applied=self._on_applied, snapshot=snapshot,
         )  # fmt: skip
+        self.room = Room(lambda: self._applying.waiting_bytes)
+        """For more proposals."""
         self.beginning = Beginning(
             partition, log, self._core, cast(Applying[object], self._applying), self.start_soon
         )
@@ -118,7 +116,7 @@ class Replica(Generic[R]):
                 self._on_reset,
                 self._on_full,
                 self._on_failed,
-                self._wake_drained,
+                self.room.changed,
             ),
         )  # fmt: skip
         self._supply = Supply(
@@ -133,8 +131,6 @@ class Replica(Generic[R]):
         )
         """Acknowledgements that wait for more replicas than a majority."""
         self._term_began = Index(0)
-        self._drained = trio.Event()
-        self._waiting_for_room = 0
         self._decided = trio.Event()
         self.leaving = False
         """Whether leadership is being handed over, and proposals wait for whoever takes over."""
@@ -177,6 +173,11 @@ class Replica(Generic[R]):
     def applied(self) -> Index:
         """The last entry whose effect can be seen here."""
         return self._applying.applied
+
+    @property
+    def included(self) -> Index:
+        """The last entry that is in the state here: a snapshot's may be beyond what is applied."""
+        return self._applying.included
 
     @property
     def configuration(self) -> Configuration:
@@ -294,9 +295,12 @@ class Replica(Generic[R]):
     async def start(self) -> None:
         """Lets a single voter lead at once, and waits for it; others wait for their leader.
 
+        So does a log that was cut: what is missing may have named others.
+
         Raises StorageError or KeyProviderError when the log cannot be read or written.
         """
-        if self._configuration.voters == {self._node} and not self._configuration.joint:
+        alone = self._configuration.voters == {self._node} and not self._configuration.joint
+        if alone and not self._short:
             self.campaign()
             await self.wait_serving()
 
@@ -330,20 +334,6 @@ class Replica(Generic[R]):
         self._host.stirred(self.partition)
         self._pump()
         await self._confirmations.wait(number)
-
-    def has_room(self, size_bytes: int) -> bool:
-        """Whether a payload may be proposed now; an empty log takes any."""
-        waiting_bytes = self._applying.waiting_bytes
-        return not waiting_bytes or waiting_bytes + size_bytes <= STAGING_BYTES
-
-    async def room(self, size_bytes: int) -> None:
-        """Waits until a payload of this size may be proposed."""
-        self._waiting_for_room += 1
-        try:
-            while not self.has_room(size_bytes):
-                await self._drained.wait()
-        finally:
-            self._waiting_for_room -= 1
 
     def propose(
         self,
@@ -477,7 +467,7 @@ class Replica(Generic[R]):
 
     def _renounce(self) -> None:
         self._applying.renounce(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        self._wake_drained()
+        self.room.changed()
 
     async def _hold_back(self, node: NodeId, size: int) -> None:
         """Waits where a member is yet to come: its log must not crowd out clients."""
@@ -502,7 +492,7 @@ class Replica(Generic[R]):
         if self._short and not self._core.damaged:
             self._short = False
             self._nursery.start_soon(self._note_whole)
-        self._wake_drained()
+        self.room.changed()
 
     async def _note_whole(self) -> None:
         """The log holds again what it held before it was damaged."""
@@ -534,7 +524,7 @@ class Replica(Generic[R]):
             self._tell_deciders()
         self._core.advance(applied=index)
         self._tail.release(min(index, self._core.durable))
-        self._wake_drained()
+        self.room.changed()
         self.beginning.grown()
 
     def _on_full(self) -> None:
@@ -543,7 +533,7 @@ class Replica(Generic[R]):
         That is as after a lost reply; a producer that is idempotent finds out by trying again.
         """
         self._applying.dismiss(ErrorCode.KAFKA_STORAGE_ERROR)
-        self._wake_drained()
+        self.room.changed()
 
     def _on_failed(self) -> None:
         if self._failed:
@@ -557,18 +547,13 @@ class Replica(Generic[R]):
         self.withheld.end(ErrorCode.KAFKA_STORAGE_ERROR)
         self._host.led(self.partition, Leadership(Role.FOLLOWER, self._core.term, None))
         self._tell_deciders()
-        self._wake_drained()
+        self.room.changed()
         unreadable = isinstance(self._applying.failure, DamageDetected)
         self._host.damaged(self.partition, distrusted=not unreadable)
 
     def _tell_deciders(self) -> None:
         self._decided.set()
         self._decided = trio.Event()
-
-    def _wake_drained(self) -> None:
-        if self._waiting_for_room:
-            self._drained.set()
-            self._drained = trio.Event()
 
     async def close(self) -> None:
         """Takes no more proposals, lets those under way become durable, and closes the log.
@@ -581,10 +566,7 @@ class Replica(Generic[R]):
         self.readers.end()
         self._confirmations.end()
         self._tell_deciders()
-        self._waiting_for_room += 1
-        while self._writer.busy:
-            await self._drained.wait()
-        self._waiting_for_room -= 1
+        await self.room.wait_until(lambda: not self._writer.busy)
         self._applying.renounce(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         self.withheld.end(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         self._tail.clear()

@@ -447,6 +447,9 @@ class Topics:
         """Removes, at start, what deletions before the last stop have left."""
         for partition_id in tuple(self._catalogue.dropped):
             await self._remove(partition_id)
+        for partition_id in self._catalogue.unknown(tuple(self._foundation.held)):
+            log.info("a log that belongs to no topic is removed", partition=str(partition_id))
+            await self._remove_log(partition_id)
 
     async def _remove(self, partition_id: PartitionId) -> None:
         """Removes a closed log; what cannot be removed now is at the next start."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import assert_never
 
+import msgspec
 from msgspec.structs import replace
 
 from appliance.coordination.cluster_commands import (
@@ -45,6 +46,7 @@ from appliance.coordination.credentials import (
     CredentialChanged,
     CredentialCommand,
     Credentials,
+    KeptCredentials,
     RemoveScram,
     SetScram,
 )
@@ -57,11 +59,12 @@ from appliance.coordination.key_commands import (
     KeysChanged,
     LogBegin,
     NoteKeyGone,
+    TopicKeys,
     TopicShredded,
 )
 from appliance.coordination.key_domains import KeyDomains, KeyOutcome
-from appliance.coordination.membership import Membership, MembershipOutcome
-from appliance.coordination.quotas import Quotas, QuotasSet, SetQuotas
+from appliance.coordination.membership import KeptMembership, Membership, MembershipOutcome
+from appliance.coordination.quotas import KeptQuotas, Quotas, QuotasSet, SetQuotas
 from appliance.coordination.shred_ends import begin_after
 from appliance.coordination.topic_changes import (
     AddPartitions,
@@ -87,8 +90,21 @@ _AnyOutcome = (
 )
 
 
+class KeptCatalog(msgspec.Struct, frozen=True, tag="catalogue/1"):
+    """Everything, as a snapshot holds it."""
+
+    topics: tuple[Topic, ...]
+    keys: dict[TopicId, TopicKeys]
+    membership: KeptMembership
+    credentials: KeptCredentials
+    quotas: tuple[KeptQuotas, ...]
+    next_producer_id: ProducerId
+    policy_version: int
+    policy_text: str
+
+
 class Catalog:
-    """Applied state; read through views that follow it."""
+    """Applied state; read through views of what it is now."""
 
     def __init__(self) -> None:
         self._topics: dict[TopicName, Topic] = {}
@@ -112,6 +128,10 @@ class Catalog:
         """Every topic's name by its id."""
         return MappingProxyType(self._names)
 
+    def has(self, group: PartitionId) -> bool:
+        """Whether a group is a topic's partition, or one of the cluster's own logs."""
+        return group in self._partitions or _is_internal(group)
+
     @property
     def nodes(self) -> Mapping[NodeId, NodeState]:
         """Every node as it last registered."""
@@ -121,6 +141,31 @@ class Catalog:
     def policy(self) -> tuple[int, str]:
         """(version, text); version 0 is 'none was ever set'."""
         return self._policy_version, self._policy_text
+
+    def kept(self) -> KeptCatalog:
+        """Everything, for a snapshot."""
+        return KeptCatalog(
+            tuple(self._topics.values()),
+            dict(self.key_domains.topics),
+            self.membership.kept(),
+            self.credentials.kept(),
+            self.quotas.kept(),
+            self._next_producer_id,
+            self._policy_version,
+            self._policy_text,
+        )
+
+    def restore(self, kept: KeptCatalog) -> None:
+        """Holds what a snapshot holds, and nothing else."""
+        self._topics = {topic.name: topic for topic in kept.topics}
+        self._names = {topic.topic: topic.name for topic in kept.topics}
+        self._partitions = {group for topic in kept.topics for group in topic.partitions}
+        self.key_domains.restore(kept.keys)
+        self.membership.restore(kept.membership)
+        self.credentials.restore(kept.credentials)
+        self.quotas.restore(kept.quotas)
+        self._next_producer_id = kept.next_producer_id
+        self._policy_version, self._policy_text = kept.policy_version, kept.policy_text
 
     def apply(self, command: CatalogCommand | _Further) -> _AnyOutcome:
         """Takes the next command of the log."""
@@ -176,7 +221,7 @@ class Catalog:
             case RetireNode():
                 return members.retire(command)
             case AssignReplicas():
-                if command.group not in self._partitions and not _is_internal(command.group):
+                if not self.has(command.group):
                     return CommandRefused(
                         ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such partition"
                     )

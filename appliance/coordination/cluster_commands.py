@@ -111,7 +111,7 @@ class NodeState(msgspec.Struct, frozen=True):
         return next((each for each in self.endpoints if each.listener == listener), None)
 
 
-class Assignment(msgspec.Struct, frozen=True):
+class Assignment(msgspec.Struct, frozen=True, array_like=True):
     """Who holds a group; `target` is who is to hold it, while that is another set.
 
     `former` is who was to hold it by earlier targets that the move was not through with: they may

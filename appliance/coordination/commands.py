@@ -67,7 +67,7 @@ class RegisterNode(Command, frozen=True, tag="register-node/1"):
 CatalogCommand = Union[CreateTopic, DeleteTopic, AllocateProducerIds, SetPolicy, RegisterNode]
 
 
-class Topic(msgspec.Struct, frozen=True):
+class Topic(msgspec.Struct, frozen=True, array_like=True):
     """One topic: partition i is the log `partitions[i]`."""
 
     topic: TopicId

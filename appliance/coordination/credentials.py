@@ -53,6 +53,17 @@ class CredentialChanged(msgspec.Struct, frozen=True):
     user: str
 
 
+class KeptCredentials(msgspec.Struct, frozen=True):
+    """What a snapshot holds of them."""
+
+    held: tuple[SetScram, ...]
+    decoy_secret: bytes
+
+    def __repr__(self) -> str:
+        """Shows how many there are, never what."""
+        return f"KeptCredentials({len(self.held)}, …)"
+
+
 class Credentials:
     """Every credential, by user and mechanism."""
 
@@ -70,6 +81,18 @@ class Credentials:
     def shapes(self, mechanism: int) -> Mapping[Shape, int]:
         """How many credentials of a mechanism have each shape."""
         return MappingProxyType(self._shapes.get(mechanism, Counter()))
+
+    def kept(self) -> KeptCredentials:
+        """Everything, for a snapshot."""
+        return KeptCredentials(tuple(self._held.values()), self.decoy_secret)
+
+    def restore(self, kept: KeptCredentials) -> None:
+        """Holds what a snapshot holds, and nothing else."""
+        self._held = {(each.user, each.mechanism): each for each in kept.held}
+        self.decoy_secret = kept.decoy_secret
+        self._shapes = {}
+        for each in kept.held:
+            self._count(each, 1)
 
     def apply(self, command: CredentialCommand) -> CredentialChanged | CommandRefused:
         """Takes the next command about credentials."""

@@ -44,6 +44,10 @@ class KeyDomains:
         """Every such topic."""
         return MappingProxyType(self._topics)
 
+    def restore(self, topics: Mapping[TopicId, TopicKeys]) -> None:
+        """Holds what a snapshot holds, and nothing else."""
+        self._topics = dict(topics)
+
     def forget(self, topic: TopicId) -> None:
         """The topic is deleted."""
         self._topics.pop(topic, None)

@@ -33,6 +33,16 @@ from appliance.types import NodeId, PartitionId
 MembershipOutcome = NodesChanged | Reassigned | LevelSet | CommandRefused
 
 
+class KeptMembership(msgspec.Struct, frozen=True):
+    """What a snapshot holds of it."""
+
+    nodes: tuple[NodeState, ...]
+    retired: tuple[NodeId, ...]
+    assignments: dict[PartitionId, Assignment]
+    founder: NodeId
+    level: int
+
+
 class Membership:
     """Nodes, assignments and the feature level."""
 
@@ -89,6 +99,23 @@ class Membership:
                 f"1 to {MAX_REPLICAS} different nodes hold a partition",
             )
         return None
+
+    def kept(self) -> KeptMembership:
+        """Everything, for a snapshot."""
+        return KeptMembership(
+            tuple(self._nodes.values()),
+            tuple(sorted(self._retired)),
+            dict(self._assignments),
+            self._founder,
+            self.level,
+        )
+
+    def restore(self, kept: KeptMembership) -> None:
+        """Holds what a snapshot holds, and nothing else."""
+        self._nodes = {each.node: each for each in kept.nodes}
+        self._retired = set(kept.retired)
+        self._assignments = dict(kept.assignments)
+        self._founder, self.level = kept.founder, kept.level
 
     # --- commands ---
 

@@ -57,6 +57,10 @@ Entity = tuple[tuple[str, str | None], ...]
 """(kind, name) pairs, sorted by kind; a name of None is the default of its kind."""
 
 
+KeptQuotas = tuple[Entity, tuple[tuple[str, float], ...]]
+"""What a snapshot holds of one entity's."""
+
+
 class SetQuotas(Command, frozen=True, tag="set-quotas/1"):
     """Changes quotas of one entity; a value of None removes the key."""
 
@@ -90,6 +94,15 @@ class Quotas:
     def held(self) -> Mapping[Entity, Mapping[str, float]]:
         """Every entity's quotas by their keys."""
         return MappingProxyType(self._held)
+
+    def kept(self) -> tuple[KeptQuotas, ...]:
+        """Everything, for a snapshot."""
+        return tuple((entity, tuple(rates.items())) for entity, rates in self._held.items())
+
+    def restore(self, kept: tuple[KeptQuotas, ...]) -> None:
+        """Holds what a snapshot holds, and nothing else."""
+        self._held = {entity: dict(rates) for entity, rates in kept}
+        self.version += 1
 
     def apply(self, command: SetQuotas) -> QuotasSet | CommandRefused:
         """Takes the next command about quotas."""

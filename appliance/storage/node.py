@@ -119,7 +119,7 @@ class NodeDirectory:
             entropy=entropy,
             journal=lambda: journal.sequence,
         )
-        self.scrubber = Scrubber(self._closed_files)
+        self.scrubber = Scrubber(self._all_files)
         self._written = trio.Event()
         self._open: dict[PartitionId, tuple[SealedLog, LogFiles]] = {}
         self._kept_journals: dict[PartitionId, FileJournal] = {}
@@ -222,11 +222,10 @@ class NodeDirectory:
         """See `ports.NodeStorage.tell_damage`."""
         self.scrubber.on_damage = to
 
-    def _closed_files(self) -> Iterator[tuple[PartitionId, LogFile]]:
+    def _all_files(self) -> Iterator[tuple[PartitionId, LogFile]]:
         for partition, (log, files) in tuple(self._open.items()):
             for file in () if log.closed else files:
-                if file.entry.closed is not None:
-                    yield partition, file
+                yield partition, file
 
     def _files_of(self, partition: PartitionId) -> LogFiles | None:
         found = self._open.get(partition)

@@ -1,9 +1,9 @@
-"""Reading every closed file once in a while, so that damage is found before it is needed.
+"""Reading every file once in a while, so that damage is found before it is needed.
 
-Rules: a whole round takes a period of days, whatever there is to read: after each slice the
-scrubber sleeps for that slice's part of it. What it finds is said, once, and told to whoever
-repairs. The file stays where it is: a reader of it is told of damage, everybody else is served, and
-nothing is deleted.
+Rules: a file that is written is read as far as it is durable when its turn comes. A whole round
+takes a period of days, whatever there is to read: after each slice the scrubber sleeps for that
+slice's part of it. What it finds is said, once, and told to whoever repairs. The file stays where
+it is: a reader of it is told of damage, everybody else is served, and nothing is deleted.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -19,16 +19,16 @@ from appliance.types import PartitionId
 
 _log = structlog.get_logger()
 
-Closed = Callable[[], Iterable[tuple[PartitionId, LogFile]]]
-"""The closed files of all open logs, as they are now."""
+Files = Callable[[], Iterable[tuple[PartitionId, LogFile]]]
+"""The files of all open logs, as they are now."""
 
 
 class Scrubber:
     """One node's."""
 
-    def __init__(self, closed: Closed) -> None:
-        """Reads what `closed` gives."""
-        self._closed = closed
+    def __init__(self, files: Files) -> None:
+        """Reads what `files` gives."""
+        self._files = files
         self.damaged: dict[PartitionId, str] = {}
         """What was found, by partition; the newest of each."""
         self.verified_bytes = 0
@@ -38,7 +38,7 @@ class Scrubber:
     async def run(self, period_s: float = SCRUB_PERIOD_S) -> None:
         """Round after round, each in `period_s`, until cancelled."""
         while True:
-            files = list(self._closed())
+            files = list(self._files())
             total = sum(file.end for _, file in files)
             for partition, file in files:
                 await self._verify(partition, file, period_s / max(total, 1))
@@ -53,7 +53,7 @@ class Scrubber:
                 await trio.sleep(size * rest_s_per_byte)
         except DamageDetected as damage:
             if self.damaged.get(partition) != str(damage):
-                _log.error("damage found in a closed file: it is kept, and not read any more",
+                _log.error("damage found in a file: it is kept, and not read any more",
                            partition=str(partition), reason=str(damage))  # fmt: skip
             self.damaged[partition] = str(damage)
             self.on_damage(partition)

@@ -18,9 +18,12 @@ def node(config: Path, passphrase: Path) -> None:
     """Runs one node until it is killed."""
     descriptor = os.open(passphrase, os.O_RDONLY)
     prepared = prepare(config, descriptor, "warning")
-    assembly.run(
-        prepared.config, prepared.passphrase, announce=lambda line: print(line, flush=True)
-    )
+    assembly.run(prepared.config, prepared.passphrase, announce=_say)
+
+
+def _say(line: str) -> None:
+    """With one write: a kill may come between two."""
+    os.write(sys.stdout.fileno(), f"{line}\n".encode())
 
 
 def main() -> None:

@@ -145,7 +145,7 @@ class ProduceHandler:
                 await with_records_of(part.batch, _check_keys, stored=False)
             except RequestError as error:
                 return error
-        await partition.replica.room(len(part.batch))
+        await partition.replica.room.wait(len(part.batch))
         live = self._topics.find(topic.name, topic.topic_id)
         if live is None:
             return RequestError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "the topic was deleted")
@@ -204,7 +204,7 @@ def _target_at_once(live: LiveTopic | None, part: ProducePartition) -> _Target |
     if partition is None or _needs_keys(live):
         return None
     replica = partition.replica
-    if not replica.serving or replica.leaving or not replica.has_room(len(part.batch)):
+    if not replica.serving or replica.leaving or not replica.room.has(len(part.batch)):
         return None
     return live.settings, partition
 

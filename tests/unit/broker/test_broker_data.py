@@ -161,7 +161,7 @@ def test_a_broken_disk_fails_who_waits_and_ends_leadership_but_not_reading(world
 
 
 def test_a_full_log_holds_back_whoever_comes_next(world, run, monkeypatch):
-    monkeypatch.setattr("appliance.broker.replica.STAGING_BYTES", 4_000)
+    monkeypatch.setattr("appliance.broker.room.STAGING_BYTES", 4_000)
 
     async def main():
         async with world.running() as broker:

@@ -8,7 +8,7 @@ import trio
 
 from appliance.broker import beginning as beginning_module
 from appliance.broker import commands as commands_module
-from appliance.broker.foundation import GROUPS_LOG
+from appliance.broker.foundation import CATALOGUE_LOG, GROUPS_LOG
 from appliance.errors import ErrorCode
 from appliance.storage import log as log_module
 from appliance.types import NodeId, PartitionIndex
@@ -19,11 +19,12 @@ from appliance.wire.requests import (
     DeleteRecords,
     DeleteRecordsPartition,
     DeleteRecordsTopic,
+    DeleteTopics,
     OffsetCommit,
 )
 
 from .test_broker_repair import SEGMENT_BYTES, Directories
-from .three_nodes import three_nodes
+from .three_nodes import POLICY, three_nodes
 
 PRODUCER = 7
 RECORDS = 12
@@ -98,6 +99,24 @@ class Space(Directories):
                     if reply.topics[0].partitions[0][1] is ErrorCode.NONE:
                         return
                 await trio.sleep(0.02)
+
+    async def delete_topic(self, topic):
+        reply = await self.ask(self.leader(CATALOGUE_LOG), DeleteTopics((topic,), 1000))
+        assert reply.topics[0].error is ErrorCode.NONE, reply
+
+    async def grow_catalogue(self, times):
+        """Sets so many policies, and has ids given out; the last policy's version."""
+        for _ in range(times):
+            catalogue = self.members[self.leader(CATALOGUE_LOG)].node.policies
+            await catalogue.next_producer_id()
+            version = catalogue.policy()[0]
+            text = f"{POLICY}# {version:2000}\n"
+            version = await catalogue.set_policy(text, expected_version=version)
+        return version
+
+    def agree_on_the_catalogue(self):
+        kept = [member.node.policies.state.kept() for member in self.members.values()]
+        return kept[0] == kept[1] == kept[2]
 
     def committed(self, number):
         store = self.members[number].node._coordinator._store
@@ -240,5 +259,45 @@ def test_the_log_of_groups_stays_small_and_a_node_that_was_down_takes_up_its_sna
         await space.until(
             lambda: all(space.committed(number) == [60] for number in (1, 2, 3)), "all offsets"
         )
+
+    play(body)
+
+
+def test_the_catalogue_stays_small_and_a_node_that_was_down_is_told_what_it_missed(
+    play, monkeypatch
+):
+    monkeypatch.setattr(commands_module, "SNAPSHOT_AFTER_BYTES", 20_000)
+    monkeypatch.setattr(beginning_module, "MAX_KEPT_FOR_LAGGING_BYTES", 0)
+
+    async def body(space):
+        await space.create("gone")
+        gone = space.group("gone")
+        down = next(number for number in (2, 3, 1) if number != space.leader(CATALOGUE_LOG))
+        await space.until(lambda: gone in space.storages[down].partitions(), "the topic's log")
+        space.kill(down)
+        await space.delete_topic("gone")
+        await space.create("new")
+        version = await space.grow_catalogue(40)
+        catalogue = space.members[space.leader(CATALOGUE_LOG)].node.policies
+        assert catalogue.log.replica.log.first_index > 20
+        assert sum(each.size_bytes for each in catalogue.log.replica.log.segments()) < 90_000
+        await trio.sleep(0.2)
+        await space.start(down)
+        await space.until(
+            lambda: space.members[down].node.policies.policy()[0] == version, "the newest policy"
+        )
+        there = space.members[down]
+        assert there.node.policies.log.replica.log.first_index > 20
+        await space.until(lambda: gone not in space.storages[down].partitions(), "the removal")
+        await space.until(lambda: space.held(down, "new") is not None, "the new topic's replica")
+        for number in (1, 2, 3):
+            space.kill(number)
+        await trio.sleep(0.2)
+        for number in (1, 2, 3):
+            await space.start(number)
+        await space.until(lambda: space.leader(space.group("new")) is not None, "a leader")
+        assert await space.produce_surely(b"x", "new") == 0
+        assert await space.grow_catalogue(1) == version + 1
+        await space.until(space.agree_on_the_catalogue, "the same catalogue everywhere")
 
     play(body)

@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 import trio
 
+from appliance.broker.foundation import CATALOGUE_LOG, GROUPS_LOG
 from appliance.errors import ErrorCode, StorageError
 from appliance.storage import log as log_module
 from appliance.storage.blockfile import PosixDisk
@@ -134,10 +135,10 @@ def flip(path):
     path.write_bytes(content)
 
 
-def flip_in_place(path):
+def flip_in_place(path, at=50_000):
     with path.open("r+b") as file:
-        byte = os.pread(file.fileno(), 1, 50_000)
-        os.pwrite(file.fileno(), bytes([byte[0] ^ 1]), 50_000)
+        byte = os.pread(file.fileno(), 1, at)
+        os.pwrite(file.fileno(), bytes([byte[0] ^ 1]), at)
 
 
 def shorten(path):
@@ -229,5 +230,47 @@ def test_after_a_failed_sync_a_replica_is_built_anew_and_nothing_is_written_twic
         await cluster.serves_alone(leader, group, RECORDS + 1)
         assert path.exists()
         assert path not in cluster.files(leader, group)
+
+    repaired(body)
+
+
+@pytest.mark.parametrize("group", [CATALOGUE_LOG, GROUPS_LOG])
+@pytest.mark.parametrize("leads", [False, True])
+def test_an_internal_log_is_repaired_while_it_is_open_and_what_was_applied_stays(
+    repaired, group, leads
+):
+    async def body(cluster):
+        await cluster.create()
+        for name in ("a", "b", "c"):
+            await cluster.create(name)
+        await cluster.members[1].node.policies.next_producer_id()
+        leader = cluster.leader(group)
+        hurt = leader if leads else next(number for number in (1, 2, 3) if number != leader)
+        member = cluster.members[hurt]
+        before, state = member.consensus.replica(group), member.node.policies.state
+        version, applied = state.policy, before.applied
+        path = cluster.files(hurt, group)[0]
+        flip_in_place(path, 250)
+        with trio.move_on_after(1.0):
+            await cluster.storages[hurt].scrubber.run(0.1)
+        await cluster.until(lambda: member.consensus.replica(group) is not before, "a new replica")
+        await cluster.until(lambda: cluster.whole(hurt, group), "a replica that is whole")
+        assert member.node.policies.state is state
+        assert state.policy == version
+        assert set(state.topics) == {"orders", "a", "b", "c"}
+        after = member.consensus.replica(group)
+        await cluster.until(lambda: after.applied >= applied, "what was applied before")
+        assert path.exists(), "what is damaged is kept"
+        there = next(
+            each.consensus.replica(group) for each in cluster.members.values()
+            if each.consensus.replica(group).serving
+        )  # fmt: skip
+        if there is not after:
+            there.hand_over(NodeId(hurt))
+        await cluster.until(lambda: cluster.leader(group) == hurt, "the repaired replica to lead")
+        await cluster.create("later")
+        assert await cluster.produce_surely(b"x", "later") == 0
+        kept = [each.node.policies.state.kept() for each in cluster.members.values()]
+        assert kept[0] == kept[1] == kept[2]
 
     repaired(body)
