@@ -108,8 +108,8 @@ async def serve(
 ) -> None:
     """Serves until a signal, or the end of the keys' lease; then sees the connections off.
 
-    The node is ready, and says so, once its replicas are open: who stops the next node of a cluster
-    then takes no quorum away.
+    The node is ready, and says so, once its replicas are open and have caught up: who stops the
+    next node of a cluster then takes no quorum away.
     """
     settings = config.listeners
     for_kafka, for_native = listeners.for_kafka, listeners.for_native

@@ -32,11 +32,13 @@ from appliance.limits import (
 from appliance.ports import ReplicationStanding
 from appliance.raft.messages import Append, PeerMessage, SnapshotOffer
 from appliance.raft.ready import Leadership, Role, Shrunk
-from appliance.types import Entry, NodeId, PartitionId, Term
+from appliance.types import Entry, Index, NodeId, PartitionId, Term
 
 TICK_S = RAFT_TICK_MS / 1000
 LATE_TICKS = 2
 """For which messages that a dead node had sent may still come in, and prove nothing of its life."""
+HEARD_WITHIN_S = 2.0
+"""For every leader to be heard that there is, after a start: a few election time-outs."""
 DRAIN_ROUNDS = 8
 """Turns of the event loop that a late tick leaves to what has arrived."""
 
@@ -127,6 +129,20 @@ class Consensus:
     def replicas(self) -> Iterable[Replica[object]]:
         """All that are open here."""
         return tuple(self._groups.values())
+
+    async def caught_up(self) -> None:
+        """Returns once each replica here has applied what its group had decided when it was heard.
+
+        One whose leader is not heard is waited for only for a while: there may be none.
+        """
+        heard_by = trio.current_time() + HEARD_WITHIN_S
+        wanted: dict[PartitionId, Index] = {}
+        while True:
+            patient = trio.current_time() < heard_by
+            lagging = [each for each in self.replicas() if _lags(each, wanted, patient=patient)]
+            if not lagging:
+                return
+            await trio.sleep(TICK_S)
 
     def alive(self, node: NodeId) -> bool:
         """Whether a node was heard lately; this one always is."""
@@ -436,3 +452,12 @@ class Consensus:
         if replica is None:
             return Row(group, self.leaders.of(group).term, leads=False)
         return Row(group, Term(replica.term), leads=replica.role is Role.LEADER)
+
+
+def _lags(replica: Replica[object], wanted: dict[PartitionId, Index], *, patient: bool) -> bool:
+    """Whether a replica is yet to come to where it is wanted; notes that as its leader is heard."""
+    if replica.closed or replica.failed or replica.role is Role.LEADER:
+        return False
+    if not replica.told_commit:
+        return patient
+    return replica.applied < wanted.setdefault(replica.partition, replica.told_commit)

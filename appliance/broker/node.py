@@ -299,8 +299,12 @@ class BrokerNode:
         return self._catalogue
 
     async def settled(self) -> None:
-        """Returns once the replicas that are to lie here are open, as far as they can be."""
+        """Returns once the replicas that are to lie here are open, and have caught up.
+
+        As far as they can: not those that do not open, nor those that nobody leads.
+        """
         await self._topics.settled()
+        await self._foundation.consensus.caught_up()
 
     def standing(self) -> ReplicationStanding:
         """How this node's replicas stand, for whoever measures it."""

@@ -41,7 +41,7 @@ from appliance.limits import (
 from appliance.ports import HardState, PartitionLog
 from appliance.raft.configuration import Configuration
 from appliance.raft.core import Core
-from appliance.raft.messages import PeerMessage, Run
+from appliance.raft.messages import Append, Heartbeat, PeerMessage, Run
 from appliance.raft.ready import Leadership, Ready, Recovered, Refused, Role
 from appliance.types import (
     Buffer,
@@ -130,6 +130,8 @@ class Replica(Generic[R]):
             self._core, environment.clock.monotonic, lambda: host.stirred(partition)
         )
         """Acknowledgements that wait for more replicas than a majority."""
+        self.told_commit = Index(0)
+        """How far a leader has said that the group has come; 0 before it was heard."""
         self._term_began = Index(0)
         self._decided = trio.Event()
         self.leaving = False
@@ -220,6 +222,8 @@ class Replica(Generic[R]):
     ) -> None:
         """Takes a message of another member, with the entries or the snapshot that it carries."""
         if not self._closed:
+            if isinstance(message, Append | Heartbeat) and message.commit > self.told_commit:
+                self.told_commit = message.commit
             self._writer.take_turn()
             self._core.step(message)
             self._pump(entries, offered)
