@@ -26,6 +26,8 @@ class LoginRefused(Event, frozen=True, kw_only=True):
     """A peer was not who it must be; `reason` is ours, never a library's text."""
 
     reason: str
+    count: int = 1
+    """How often, where identical refusals were folded into one event."""
 
 
 class Denial(Event, frozen=True, kw_only=True):

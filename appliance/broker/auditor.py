@@ -2,9 +2,11 @@
 
 Rules: a change is recorded before it takes effect, a refusal before it is answered; what cannot be
 recorded is refused. A refusal that repeats one recorded within FOLDING_S, the same in everything,
-is counted instead, and the count is recorded when the time is up: a client that keeps asking can
-neither flood the log nor hide in it.
+is counted instead, and the count is recorded when the time is up: who keeps asking, or keeps
+failing to log in, can neither flood the log nor hide in it.
 """
+
+from collections.abc import Sequence
 
 import msgspec
 import structlog
@@ -34,7 +36,7 @@ class Auditor:
         """Counts of repeated refusals are recorded by a task in `nursery`, while there are any."""
         self._sink = sink
         self._nursery = nursery
-        self._repeats: dict[Denial, int] = {}
+        self._repeats: dict[Denial | LoginRefused, int] = {}
         """Refusals recorded within the last FOLDING_S, and how often each has come since."""
         self._folding = False
         self._closed = False
@@ -56,7 +58,9 @@ class Auditor:
 
     async def login_failed(self, listener: str, address: str, reason: str) -> None:
         """Records that somebody was turned away; raises StorageError."""
-        await self._sink.record([LoginRefused(listener=listener, address=address, reason=reason)])
+        await self._record_refusals(
+            [LoginRefused(listener=listener, address=address, reason=reason)]
+        )
 
     async def log_shrunk(self, partition: PartitionId, shrunk: Shrunk) -> None:
         """Records that a node holds less than it acknowledged; nothing waits for it."""
@@ -101,33 +105,37 @@ class Auditor:
 
     async def denied(self, caller: Caller, request: Request, refusals: tuple[Refusal, ...]) -> None:
         """Records refused items; raises RequestError(KAFKA_STORAGE_ERROR) if that failed."""
-        await self._record_denials(
-            [
-                _denial(caller, request, refusal.code, refusal.decision, refusal)
-                for refusal in refusals
-            ]
-        )
+        try:
+            await self._record_refusals(
+                [
+                    _denial(caller, request, refusal.code, refusal.decision, refusal)
+                    for refusal in refusals
+                ]
+            )
+        except StorageError:
+            raise _unrecorded() from None
 
     async def denied_whole(self, caller: Caller, request: Request, denied: Denied) -> None:
         """Records a refused request; raises RequestError(KAFKA_STORAGE_ERROR) if that failed."""
-        await self._record_denials([_denial(caller, request, denied.code, denied.decision, denied)])
-
-    async def _record_denials(self, denials: list[Denial]) -> None:
-        fresh = []
-        for denial in dict.fromkeys(denials):
-            if denial in self._repeats:
-                self._repeats[denial] += 1
-            else:
-                fresh.append(denial)
-        if not fresh:
-            return
+        refusal = _denial(caller, request, denied.code, denied.decision, denied)
         try:
-            await self._sink.record(fresh)
+            await self._record_refusals([refusal])
         except StorageError:
             raise _unrecorded() from None
-        for denial in fresh:
+
+    async def _record_refusals(self, refusals: Sequence[Denial | LoginRefused]) -> None:
+        fresh = []
+        for refusal in dict.fromkeys(refusals):
+            if refusal in self._repeats:
+                self._repeats[refusal] += 1
+            else:
+                fresh.append(refusal)
+        if not fresh:
+            return
+        await self._sink.record(fresh)
+        for refusal in fresh:
             if len(self._repeats) < MAX_FOLDED:
-                self._repeats.setdefault(denial, 0)
+                self._repeats.setdefault(refusal, 0)
         if not self._folding:
             self._folding = True
             self._nursery.start_soon(self._unfold_later)
@@ -150,8 +158,8 @@ class Auditor:
         async with self._unfolding:
             counted = dict(self._repeats)
             events = [
-                msgspec.structs.replace(denial, count=count)
-                for denial, count in counted.items()
+                msgspec.structs.replace(refusal, count=count)
+                for refusal, count in counted.items()
                 if count
             ]
             # A cancellation between the record and the subtraction would count them twice.
@@ -161,10 +169,10 @@ class Auditor:
                 except StorageError as error:
                     log.warning("refusals cannot be recorded", reason=str(error))
                     return
-            for denial, count in counted.items():
-                self._repeats[denial] -= count
-                if self._repeats[denial] == 0:
-                    del self._repeats[denial]
+            for refusal, count in counted.items():
+                self._repeats[refusal] -= count
+                if self._repeats[refusal] == 0:
+                    del self._repeats[refusal]
 
 
 def _denial(

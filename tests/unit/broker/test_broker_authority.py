@@ -220,6 +220,21 @@ def test_identical_refusals_are_folded_into_a_count_and_none_is_lost(world, run)
     run(main)
 
 
+def test_logins_that_keep_failing_are_counted_each_address_and_reason_by_itself(world, run):
+    async def main():
+        async with world.running() as broker:
+            auditor, sink = broker.node._auditors[0], broker.sink
+            for number in range(40):
+                address = "10.0.0.1" if number % 4 else "10.0.0.2"
+                await auditor.login_failed("login", address, "wrong password")
+            assert [each.address for each in sink.of("LoginRefused")] == ["10.0.0.2", "10.0.0.1"]
+            await trio.sleep(FOLDING_S + 1)
+            told = [(each.address, each.count) for each in sink.of("LoginRefused")]
+            assert told == [("10.0.0.2", 1), ("10.0.0.1", 1), ("10.0.0.2", 9), ("10.0.0.1", 29)]
+
+    run(main)
+
+
 def test_counted_refusals_are_recorded_at_a_clean_stop_and_kept_while_the_log_is_broken(world, run):
     async def main():
         async with world.running() as broker:
