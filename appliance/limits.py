@@ -288,7 +288,7 @@ THREAD_SWITCH_S = 0.0005
 SYNC_ALL_FROM = 8
 """Files to be synced at once, from which on the whole file system is synced in one call."""
 SLOW_SYNC_ALL_S = 0.02
-SYNC_EACH_S = 50e-6
+SYNC_EACH_S = 100e-6
 """A file's share of syncing many by themselves, from MAX_SYNCS_AT_ONCE threads."""
 SYNC_ALL_PAUSE_S = 30
 """Without such calls, after one slower than SLOW_SYNC_ALL_S and than SYNC_EACH_S for each file."""
