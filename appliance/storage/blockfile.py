@@ -127,8 +127,11 @@ class PosixFile:
     __slots__ = ("_descriptors", "_identity", "_path", "_reserved", "closing", "descriptor",
                  "failed", "unsynced", "users")  # fmt: skip
 
-    def __init__(self, path: Path, descriptor: int, descriptors: Descriptors) -> None:
-        """Owns an open descriptor, which `descriptors` may close and open again."""
+    def __init__(self, path: str, descriptor: int, descriptors: Descriptors) -> None:
+        """Owns an open descriptor, which `descriptors` may close and open again.
+
+        The path is text: a `Path` has the interpreter keep account of each of its names.
+        """
         status = os.fstat(descriptor)
         self._path = path
         self._identity = (status.st_dev, status.st_ino)
@@ -144,12 +147,16 @@ class PosixFile:
         try:
             descriptor = os.open(self._path, _FLAGS)
         except OSError as error:
-            raise _failed(f"open {self._path.name}", error) from None
+            raise _failed(f"open {self._name}", error) from None
         status = os.fstat(descriptor)
         if (status.st_dev, status.st_ino) != self._identity:
             os.close(descriptor)
-            raise StorageError(f"another file took the place of {self._path.name}")
+            raise StorageError(f"another file took the place of {self._name}")
         return descriptor
+
+    @property
+    def _name(self) -> str:
+        return Path(self._path).name
 
     def size(self) -> int:
         """See `BlockFile.size`."""
@@ -281,7 +288,7 @@ class ReadOnlyDisk:
 
     def open(self, name: str) -> BlockFile:
         """See `Disk.open`; what is opened here cannot be written."""
-        path = self._root / name
+        path = f"{self._root}/{name}"
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as error:
@@ -326,11 +333,11 @@ class PosixDisk:
         return self._opened(name, 0)
 
     def _opened(self, name: str, flags: int) -> BlockFile:
-        path = self._root / name
+        path = f"{self._root}/{name}"
         try:
             file = PosixFile(path, os.open(path, flags | _FLAGS, 0o600), self._descriptors)
             if flags & os.O_CREAT:
-                _sync_directory(path.parent)
+                _sync_directory(Path(path).parent)
         except OSError as error:
             raise _failed(f"open {name}", error) from None
         return file
