@@ -274,6 +274,8 @@ MAX_WRAPPED_KEY_BYTES = 4 * KIB
 MAX_JOURNAL_BYTES = 4 * MIB
 """The node journal is begun anew at a start that finds it larger."""
 MAX_JOURNAL_RECORD_BYTES = 256 * KIB
+NUMBERS_PER_LIFE = 1 << 20
+"""What is left to each life of a node: each time that it opens a log takes one."""
 SCRUB_PERIOD_S = 7 * 24 * 3600
 """In which every file is read once, to find damage before it is needed."""
 SCRUB_SLICE_BYTES = 4 * MIB

@@ -143,9 +143,9 @@ class BrokerNode:
         `signer` signs certificates of destruction. `nursery` holds flushes and timers; it ends by
         itself once `close` has returned. Raises StorageError, KeyProviderError.
         """
-        identity = Identity(
-            storage.cluster, storage.node, clock.now_ms(), settings.address, settings.listens
-        )
+        # The number of this life: clocks are set back, and peers must not take it for an older one.
+        life = await storage.begin_life(clock.now_ms())
+        identity = Identity(storage.cluster, storage.node, life, settings.address, settings.listens)
         peers = Peers(identity)
         foundation = Foundation(
             storage, clock, entropy, nursery, settings.domain,

@@ -386,6 +386,13 @@ class NodeStorage(Protocol):
         """What a damaged log once held, and does not again yet; None for one that is whole."""
         ...
 
+    async def begin_life(self, at_least: int) -> int:
+        """A number of this life of the node, durable: at least that, and larger than any before.
+
+        Larger by NUMBERS_PER_LIFE where the clock that it was taken from has been set back.
+        """
+        ...
+
     async def save_known_last(self, partition: PartitionId, known_last: Position | None) -> None:
         """Remembers that, durably; None once the log holds it again."""
         ...

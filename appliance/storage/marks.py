@@ -44,6 +44,12 @@ class LossRecord(msgspec.Struct, frozen=True, tag="loss"):
     known_last: Position | None
 
 
+class LifeRecord(msgspec.Struct, frozen=True, tag="life"):
+    """The number of a life of this node's process, larger than those of all before."""
+
+    number: int
+
+
 class SequenceRecord(msgspec.Struct, frozen=True, tag="sequence"):
     """How many records this journal and those before it had held before it began."""
 
@@ -56,7 +62,7 @@ class GoneRecord(msgspec.Struct, frozen=True, tag="gone"):
     partition: PartitionId
 
 
-AnyRecord = VoteRecord | MarkRecord | LossRecord | GoneRecord | SequenceRecord
+AnyRecord = VoteRecord | MarkRecord | LossRecord | GoneRecord | LifeRecord | SequenceRecord
 _decoder: msgspec.msgpack.Decoder[AnyRecord] = msgspec.msgpack.Decoder(AnyRecord)
 
 
@@ -68,6 +74,7 @@ class Remembered:
         self.votes: dict[PartitionId, VoteRecord] = {}
         self.marks: dict[PartitionId, MarkRecord] = {}
         self.losses: dict[PartitionId, LossRecord] = {}
+        self.life = LifeRecord(0)
         self.sequence = 0
         """Of the last record of the journals that were replayed; it never falls."""
 
@@ -79,6 +86,8 @@ class Remembered:
             self.marks[record.partition] = record
         elif isinstance(record, SequenceRecord):
             self.sequence = record.sequence
+        elif isinstance(record, LifeRecord):
+            self.life = record
         elif isinstance(record, LossRecord):
             self.losses.pop(record.partition, None)
             if record.known_last is not None:
@@ -101,5 +110,5 @@ class Remembered:
     def snapshot(self, sequence: int) -> list[bytes]:
         """Everything, as the first records of a new journal, which goes on after `sequence`."""
         begun = SequenceRecord(sequence)
-        records = (begun, *self.votes.values(), *self.marks.values(), *self.losses.values())
-        return [msgspec.msgpack.encode(record) for record in records]
+        newest = (*self.votes.values(), *self.marks.values(), *self.losses.values())
+        return [msgspec.msgpack.encode(record) for record in (begun, self.life, *newest)]

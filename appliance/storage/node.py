@@ -340,6 +340,10 @@ class NodeDirectory:
         record = self._journal.loss(partition)
         return None if record is None else record.known_last
 
+    async def begin_life(self, at_least: int) -> int:
+        """See `ports.NodeStorage.begin_life`."""
+        return await self._journal.begin_life(at_least)
+
     async def save_known_last(self, partition: PartitionId, known_last: Position | None) -> None:
         """See `ports.NodeStorage.save_known_last`."""
         await self._journal.record([LossRecord(partition, known_last)])

@@ -13,12 +13,19 @@ import trio
 from appliance.crypto.keyring import file_key
 from appliance.crypto.sealed import Place, Purpose
 from appliance.errors import DamageDetected
-from appliance.limits import MAX_JOURNAL_BYTES
+from appliance.limits import MAX_JOURNAL_BYTES, NUMBERS_PER_LIFE
 from appliance.ports import Entropy, SecretKey
 from appliance.storage.disk import Disk
 from appliance.storage.identity import CONTROL
 from appliance.storage.journal import FileJournal, open_journal
-from appliance.storage.marks import AnyRecord, LossRecord, MarkRecord, Remembered, VoteRecord
+from appliance.storage.marks import (
+    AnyRecord,
+    LifeRecord,
+    LossRecord,
+    MarkRecord,
+    Remembered,
+    VoteRecord,
+)
 from appliance.types import ClusterId, PartitionId
 
 
@@ -99,6 +106,12 @@ class NodeJournal:
     def loss(self, partition: PartitionId) -> LossRecord | None:
         """What a damaged log once held, and does not again yet."""
         return self._remembered.losses.get(partition)
+
+    async def begin_life(self, at_least: int) -> int:
+        """A number that is larger than any before it; see `ports.NodeStorage.begin_life`."""
+        number = max(at_least, self._remembered.life.number + NUMBERS_PER_LIFE)
+        await self.record([LifeRecord(number)])
+        return number
 
     async def record(self, records: Sequence[AnyRecord]) -> None:
         """Returns when the records are durable; concurrent calls share one sync."""

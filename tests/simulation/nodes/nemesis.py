@@ -1,6 +1,6 @@
 """What goes wrong in one run, drawn from its seed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import trio
@@ -8,12 +8,14 @@ from nodes.machine import DISK_FAULTS, Machine
 from nodes.verdict import founded
 
 from appliance.raft.ready import Role
-from tests.simulation.disk import Fault
+from tests.simulation.disk import Action, Fault
 
 if TYPE_CHECKING:
     from nodes.world import World
 
 SILENT = frozenset({Fault.LOST, Fault.MISDIRECTED})
+LIES = tuple(each for each in DISK_FAULTS if each[1] in SILENT)
+"""Drawn by themselves as well: one that is due on another machine does not come about."""
 
 
 class Nemesis:
@@ -26,7 +28,7 @@ class Nemesis:
         self._acts: tuple[Callable[[], None], ...] = (
             self._crash, self._crash, self._crash_leader, self._stop, self._pause, self._pause,
             self._partition, self._partition, self._one_way, self._clog, self._weather,
-            self._weather, self._jump, self._fail_disk, self._fail_disk, self._rot,
+            self._weather, self._jump, self._fail_disk, self._fail_disk, self._lie, self._rot,
             self._power_cut, self._crash_in_step, self._crash_in_step,
         )  # fmt: skip
         self._faulty: Machine | None = None
@@ -100,7 +102,13 @@ class Nemesis:
 
     def _fail_disk(self) -> None:
         """The next step of some kind fails; one that lies about it is on one machine of a run."""
-        action, fault = self._dice.choice(DISK_FAULTS)
+        self._due(DISK_FAULTS)
+
+    def _lie(self) -> None:
+        self._due(LIES)
+
+    def _due(self, faults: Sequence[tuple[Action, Fault]]) -> None:
+        action, fault = self._dice.choice(faults)
         machine = self._some()
         if fault in SILENT and not self._may_lie(machine):
             return

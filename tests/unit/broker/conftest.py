@@ -20,6 +20,7 @@ from appliance.broker.pending import Pending
 from appliance.broker.settings import BrokerSettings
 from appliance.coordination.commands import Endpoint
 from appliance.errors import RequestError, StorageError, StorageFull
+from appliance.limits import NUMBERS_PER_LIFE
 from appliance.ports import BEGINNING_OF_LOGS, HardState, SegmentInfo, Slice
 from appliance.types import (
     ClusterId,
@@ -61,8 +62,11 @@ p, User:maker, CREATE, TOPIC, made-*, allow
 class Clock:
     """Wall time that follows trio's clock, from a fixed moment on."""
 
+    set_back_ms = 0
+
     def now_ms(self):
-        return TimestampMs(1_700_000_000_000 + int(trio.current_time() * 1000))
+        now_ms = 1_700_000_000_000 + int(trio.current_time() * 1000)
+        return TimestampMs(now_ms - self.set_back_ms)
 
     def monotonic(self):
         return trio.current_time()
@@ -97,6 +101,7 @@ class Disk:
         self.full = set()
         self.flushes = 0
         self.known_last = {}
+        self.life = 0
         self.snapshots = {}
 
 
@@ -309,6 +314,11 @@ class Storage:
 
     def known_last(self, partition):
         return self.disk.known_last.get(partition)
+
+    async def begin_life(self, at_least):
+        await trio.lowlevel.checkpoint()
+        self.disk.life = max(at_least, self.disk.life + NUMBERS_PER_LIFE)
+        return self.disk.life
 
     async def save_known_last(self, partition, known_last):
         await trio.lowlevel.checkpoint()

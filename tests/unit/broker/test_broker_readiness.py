@@ -51,3 +51,18 @@ def test_a_node_does_not_wait_for_a_leader_that_there_is_none_of(play):
         assert cluster.leader(cluster.group()) is None
 
     play(body)
+
+
+def test_a_node_whose_clock_was_set_back_while_it_was_down_is_heard(play, monkeypatch):
+    async def body(cluster):
+        await cluster.create()
+        down = next(number for number in (2, 3, 1) if number != cluster.leader(cluster.group()))
+        cluster.kill(down)
+        await cluster.produce_surely(b"x")
+        monkeypatch.setattr(cluster.world.Clock, "set_back_ms", 3_600_000)
+        await cluster.start(down)
+        leader = cluster.members[cluster.leader(cluster.group())]
+        core = leader.consensus.replica(cluster.group()).core
+        await cluster.until(lambda: core.matched(down) == core.last.index, "its word of the log", 5)
+
+    play(body)

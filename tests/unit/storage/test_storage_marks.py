@@ -1,10 +1,13 @@
 """Journal and manifest hold each other to what was durable, and the journal stays small."""
 
+import itertools
+
 import msgspec
 import pytest
 import trio
 
 from appliance.errors import DamageDetected
+from appliance.limits import NUMBERS_PER_LIFE
 from appliance.ports import HardState
 from appliance.storage import log as log_module
 from appliance.storage import node_journal as node_journal_module
@@ -174,5 +177,26 @@ def test_a_journal_that_has_grown_begins_anew_while_votes_come_in(home, monkeypa
         assert node._journal.sequence == sequence
         log = await node.open_log(PARTITION)
         await stopped(node, log)
+
+    trio.run(main)
+
+
+def test_each_life_has_a_larger_number_though_the_clock_is_set_back(home, monkeypatch):
+    monkeypatch.setattr(node_journal_module, "MAX_JOURNAL_BYTES", 0)
+
+    async def main():
+        node = await home.create()
+        numbers = []
+        for now_ms in (5_000_000_000, 1_000, 1_000, 9_000_000_000, 2_000):
+            numbers.append(await node.begin_life(now_ms))
+            await node._journal.rotate_if_grown(node._name_journal)
+            home.abandon(node)
+            node = await home.open()
+        assert all(
+            later - sooner >= NUMBERS_PER_LIFE for sooner, later in itertools.pairwise(numbers)
+        )
+        assert numbers[0] == 5_000_000_000
+        assert numbers[3] == 9_000_000_000
+        home.abandon(node)
 
     trio.run(main)
