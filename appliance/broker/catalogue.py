@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from math import inf
 
 import msgspec
+import structlog
 import trio
 
 from appliance.broker.commands import CommandLog, Keeping
@@ -18,6 +19,7 @@ from appliance.coordination.catalog import Catalog, KeptCatalog
 from appliance.coordination.catalog_changes import changes
 from appliance.coordination.cluster_commands import (
     CLUSTER_LEVEL,
+    CUT_LEVEL,
     QUOTA_LEVEL,
     AnnounceNode,
     ClusterCommand,
@@ -79,6 +81,8 @@ from appliance.types import (
 )
 from appliance.wire.requests import NamedPartitions
 from appliance.wire.requests.peer import Enact, Enacted
+
+log = structlog.get_logger()
 
 AnyCommand = (
     CatalogCommand | CredentialCommand | KeyCommand | TopicChange | ClusterCommand | SetQuotas
@@ -147,7 +151,11 @@ class Catalogue:
             decoder=_DECODER,
             apply=self._apply,
             genesis=genesis,
-            keeping=Keeping(self._snapshot, self._restore),
+            keeping=Keeping(
+                self._snapshot,
+                self._restore,
+                lambda: self.state.membership.level >= CUT_LEVEL,
+            ),
         )
 
     @property
@@ -232,7 +240,11 @@ class Catalogue:
         """
         known_last = self._foundation.storage.known_last(CATALOGUE_LOG) or NOTHING
         had = max(known_last, self.log.replica.log.last).index
+        said = False
         while not self._includes(had):
+            if not said:
+                said = True
+                log.info("waiting for the cluster", reason="what it has decided is not known here")
             with trio.move_on_after(POLL_S):
                 await self._grown.wait()
 

@@ -43,6 +43,8 @@ class Keeping(msgspec.Struct, frozen=True):
 
     snapshot: Callable[[], bytes]
     restore: Callable[[bytes], None]
+    may_cut: Callable[[], bool] = lambda: True
+    """Whether every member knows what takes the place of entries."""
 
 
 class _Machine(Generic[C, O]):
@@ -65,6 +67,10 @@ class _Machine(Generic[C, O]):
     def keeps(self) -> bool:
         """Whether it can be kept, so that its log may be cut."""
         return self._keeping is not None
+
+    def may_cut(self) -> bool:
+        """Whether its log may be cut now."""
+        return self._kept_by().may_cut()
 
     def snapshot(self) -> bytes:
         state = self._kept_by().snapshot()
@@ -182,6 +188,8 @@ class CommandLog(Generic[C, O]):
         replica = self._replica
         size = sum(segment.size_bytes for segment in replica.log.segments())
         if size < SNAPSHOT_AFTER_BYTES or replica.closed or replica.failed:
+            return
+        if not self._machine.may_cut():
             return
         with suppress(StorageError):  # the entries stay; the next bound tries again
             await replica.beginning.free(Offset(0))

@@ -18,7 +18,9 @@ CLUSTER_LEVEL: Final = 2
 """Nodes are admitted, and replicas placed."""
 QUOTA_LEVEL: Final = 3
 """Quotas are set."""
-NEWEST_LEVEL: Final = QUOTA_LEVEL
+CUT_LEVEL: Final = 4
+"""The catalogue's log is cut behind its state, which a node must know to take up."""
+NEWEST_LEVEL: Final = CUT_LEVEL
 
 
 class SetFeatureLevel(Command, frozen=True, tag="set-feature-level/1"):

@@ -9,6 +9,7 @@ import trio
 from appliance.broker import beginning as beginning_module
 from appliance.broker import commands as commands_module
 from appliance.broker.foundation import CATALOGUE_LOG, GROUPS_LOG
+from appliance.coordination.cluster_commands import CUT_LEVEL
 from appliance.errors import ErrorCode
 from appliance.storage import log as log_module
 from appliance.types import NodeId, PartitionIndex
@@ -301,3 +302,27 @@ def test_the_catalogue_stays_small_and_a_node_that_was_down_is_told_what_it_miss
         await space.until(space.agree_on_the_catalogue, "the same catalogue everywhere")
 
     play(body)
+
+
+class Older(Space):
+    """Nodes that do not know how to take up a catalogue's state."""
+
+    async def start(self, number, **changes):
+        await super().start(number, newest_level=CUT_LEVEL - 1, **changes)
+
+
+def test_the_catalogue_is_not_cut_until_every_node_knows_how_to_take_it_up(
+    world, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(commands_module, "SNAPSHOT_AFTER_BYTES", 20_000)
+
+    async def main():
+        with trio.fail_after(60):
+            async with three_nodes(world, lambda w, n: Older(w, n, tmp_path)) as space:
+                await space.grow_catalogue(30)
+                catalogue = space.members[space.leader(CATALOGUE_LOG)].node.policies
+                log = catalogue.log.replica.log
+                assert sum(each.size_bytes for each in log.segments()) > 60_000
+                assert log.first_index == 1
+
+    trio.run(main)
