@@ -47,6 +47,7 @@ class Nemesis:
         self.played: Counter[str] = Counter()
         self.story: list[str] = []
         self._changes: threading.Thread | None = None
+        self._drains: list[threading.Thread] = []
         self.failures: list[str] = []
         """Changes of members that did not come about; the history is judged all the same."""
 
@@ -63,9 +64,9 @@ class Nemesis:
             self._source.shuffle(troubles)
             for trouble in troubles:
                 trouble.end()
-        if self._changes is not None:
-            self._changes.join(MEMBERSHIP_S)
-            if self._changes.is_alive():
+        for thread in (*self._drains, *([self._changes] if self._changes else [])):
+            thread.join(MEMBERSHIP_S)
+            if thread.is_alive():
                 self.failures.append("a change of members does not end")
 
     def _begin(self, name: str) -> Trouble:
@@ -152,10 +153,29 @@ class Nemesis:
         self._changes.start()
         return Trouble("members", f"-{victim}", lambda: None)
 
+    def drain(self) -> Trouble:
+        """A node gives its leadership away, by the administrator's command; it leads again later.
+
+        One that is removed meanwhile is not found any more, which is as good.
+        """
+        victim, over = self._victim(), threading.Event()
+        thread = threading.Thread(target=self._drain, args=(victim, over), daemon=True)
+        thread.start()
+        self._drains.append(thread)
+        return Trouble("drain", str(victim), over.set)
+
     def _change(self, victim: int) -> None:
         try:
             self._cluster.add()
             self._cluster.remove(victim)
+        except Exception as error:  # noqa: BLE001 - told where the run ends
+            self.failures.append(str(error))
+
+    def _drain(self, victim: int, over: threading.Event) -> None:
+        try:
+            self._cluster.administer("drain", str(victim))
+            over.wait()
+            self._cluster.administer("drain", "--undo", str(victim))
         except Exception as error:  # noqa: BLE001 - told where the run ends
             self.failures.append(str(error))
 
@@ -169,5 +189,6 @@ TROUBLES: dict[str, Callable[[Nemesis], Trouble]] = {
     "members": Nemesis.members,
     "one-way": Nemesis.one_way,
     "slow": Nemesis.slow,
+    "drain": Nemesis.drain,
 }
 """By name; the theme of a run goes round them."""
