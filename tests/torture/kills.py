@@ -189,10 +189,12 @@ class Ledger:
 
     def _read(self, consumer: Consumer, partition: int, start: int, last: int) -> None:
         consumer.assign([TopicPartition(TOPIC, partition, start)])
-        at, until = start, time.monotonic() + START_S
+        at, heard_s = start, time.monotonic()
         while at <= last:
-            assert time.monotonic() < until, f"offset {at} of {last} was acknowledged and is gone"
+            patient = time.monotonic() < heard_s + START_S
+            assert patient, f"offset {at} of {last} was acknowledged and is gone"
             for message in consumer.consume(1_000, timeout=0.05):
+                heard_s = time.monotonic()
                 assert message.error() is None, message.error()
                 assert message.offset() == at, f"offset {at} was acknowledged and is gone"
                 wanted = self.acknowledged.get((partition, at))
