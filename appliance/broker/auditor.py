@@ -105,21 +105,20 @@ class Auditor:
 
     async def denied(self, caller: Caller, request: Request, refusals: tuple[Refusal, ...]) -> None:
         """Records refused items; raises RequestError(KAFKA_STORAGE_ERROR) if that failed."""
-        try:
-            await self._record_refusals(
-                [
-                    _denial(caller, request, refusal.code, refusal.decision, refusal)
-                    for refusal in refusals
-                ]
-            )
-        except StorageError:
-            raise _unrecorded() from None
+        await self._record_denials(
+            [
+                _denial(caller, request, refusal.code, refusal.decision, refusal)
+                for refusal in refusals
+            ]
+        )
 
     async def denied_whole(self, caller: Caller, request: Request, denied: Denied) -> None:
         """Records a refused request; raises RequestError(KAFKA_STORAGE_ERROR) if that failed."""
-        refusal = _denial(caller, request, denied.code, denied.decision, denied)
+        await self._record_denials([_denial(caller, request, denied.code, denied.decision, denied)])
+
+    async def _record_denials(self, denials: list[Denial]) -> None:
         try:
-            await self._record_refusals([refusal])
+            await self._record_refusals(denials)
         except StorageError:
             raise _unrecorded() from None
 

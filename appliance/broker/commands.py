@@ -2,8 +2,8 @@
 
 Rules: an encoding is msgpack with a tag that names command and version; bytes that are no command
 of this release are damage or a newer feature level, and end the replay rather than be skipped. A
-log whose machine can be kept is cut behind a snapshot each time that it has grown by a bound, or by
-several times what the snapshot takes.
+log is cut behind a snapshot of its machine each time that it has grown by a bound, or by several
+times what the snapshot takes.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from appliance.errors import (
     RequestError,
     StorageError,
 )
-from appliance.invariant import InvariantViolation, invariant
+from appliance.invariant import invariant
 from appliance.limits import NEVER_MS, SNAPSHOT_AFTER_BYTES, SNAPSHOT_AFTER_SIZES
 from appliance.raft.configuration import Configuration
 from appliance.types import ENTRY_HEADER_BYTES, Entry, EntryHeader, EntryKind, Offset, PartitionId
@@ -54,36 +54,22 @@ class _Machine(Generic[C, O]):
         self,
         decoder: msgspec.msgpack.Decoder[C],
         apply: Callable[[C], O],
-        keeping: Keeping | None,
+        keeping: Keeping,
     ) -> None:
         self._decoder = decoder
         self._apply = apply
-        self._keeping = keeping
+        self.keeping = keeping
         self._grown_bytes = 0
-        self.on_grown: Callable[[], None] = lambda: None
+        self.on_grown: Callable[[], None] = _nothing
         self.bound_bytes = SNAPSHOT_AFTER_BYTES
 
-    @property
-    def keeps(self) -> bool:
-        """Whether it can be kept, so that its log may be cut."""
-        return self._keeping is not None
-
-    def may_cut(self) -> bool:
-        """Whether its log may be cut now."""
-        return self._kept_by().may_cut()
-
     def snapshot(self) -> bytes:
-        state = self._kept_by().snapshot()
+        state = self.keeping.snapshot()
         self.bound_bytes = max(SNAPSHOT_AFTER_BYTES, SNAPSHOT_AFTER_SIZES * len(state))
         return state
 
     def restore(self, state: bytes) -> None:
-        self._kept_by().restore(state)
-
-    def _kept_by(self) -> Keeping:
-        if self._keeping is None:
-            raise InvariantViolation("this log is never cut, so none is replaced")
-        return self._keeping
+        self.keeping.restore(state)
 
     def apply(self, entry: Entry) -> O:
         try:
@@ -122,25 +108,21 @@ class CommandLog(Generic[C, O]):
         decoder: msgspec.msgpack.Decoder[C],
         apply: Callable[[C], O],
         genesis: Configuration,
-        keeping: Keeping | None = None,
+        keeping: Keeping,
     ) -> "CommandLog[C, O]":
-        """Opens, or makes, the log; its decided commands are applied through `apply`.
-
-        Without `keeping` it is never cut.
-        """
+        """Opens, or makes, the log; its decided commands are applied through `apply`."""
         opened = CommandLog(foundation, partition, _Machine(decoder, apply, keeping))
         await opened._open(genesis, None)
         return opened
 
     async def _open(self, genesis: Configuration, taken: GroupSnapshot | None) -> None:
-        machine, self._machine.on_grown = self._machine, _nothing
+        self._machine.on_grown = _nothing
         self._replica = replica = await self._foundation.open(
-            self._partition, machine, genesis, scan=True, taken=taken
+            self._partition, self._machine, genesis, scan=True, taken=taken
         )
-        if machine.keeps:
-            replica.log.limit_segments(max_bytes=SNAPSHOT_AFTER_BYTES // 2, max_ms=NEVER_MS)
-            machine.on_grown = lambda: replica.start_soon(self.cut)
-            await self.cut()
+        replica.log.limit_segments(max_bytes=SNAPSHOT_AFTER_BYTES // 2, max_ms=NEVER_MS)
+        self._machine.on_grown = lambda: replica.start_soon(self.cut)
+        await self.cut()
 
     async def repair(self, *, distrusted: bool) -> bool:
         """Closes a damaged log, cuts it before its damage, and opens it again to be filled.
@@ -189,7 +171,7 @@ class CommandLog(Generic[C, O]):
         size = sum(segment.size_bytes for segment in replica.log.segments())
         if size < SNAPSHOT_AFTER_BYTES or replica.closed or replica.failed:
             return
-        if not self._machine.may_cut():
+        if not self._machine.keeping.may_cut():
             return
         with suppress(StorageError):  # the entries stay; the next bound tries again
             await replica.beginning.free(Offset(0))

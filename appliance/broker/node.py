@@ -181,6 +181,7 @@ class BrokerNode:
         if catalogue.leads:
             await catalogue.raise_level(self._settings.newest_level)
         await self._topics.remove_dropped()
+        await self._topics.remove_unknown()
         await self._hold_groups()
         if self._coordinator.leads:
             await self._forget_gone_topics()

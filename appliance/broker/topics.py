@@ -447,6 +447,9 @@ class Topics:
         """Removes, at start, what deletions before the last stop have left."""
         for partition_id in tuple(self._catalogue.dropped):
             await self._remove(partition_id)
+
+    async def remove_unknown(self) -> None:
+        """Removes, at start, what was deleted by commands that nobody sees here any more."""
         for partition_id in self._catalogue.unknown(tuple(self._foundation.held)):
             log.info("a log that belongs to no topic is removed", partition=str(partition_id))
             await self._remove_log(partition_id)

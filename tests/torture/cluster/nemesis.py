@@ -46,8 +46,8 @@ class Nemesis:
         self._admin = AdminClient(settings | {"socket.timeout.ms": "1000", "log_level": "0"})
         self.played: Counter[str] = Counter()
         self.story: list[str] = []
-        self._changes: threading.Thread | None = None
-        self._drains: list[threading.Thread] = []
+        self._changes_members = False
+        self._errands: list[threading.Thread] = []
         self.failures: list[str] = []
         """Changes of members that did not come about; the history is judged all the same."""
 
@@ -64,9 +64,9 @@ class Nemesis:
             self._source.shuffle(troubles)
             for trouble in troubles:
                 trouble.end()
-        for thread in (*self._drains, *([self._changes] if self._changes else [])):
-            thread.join(MEMBERSHIP_S)
-            if thread.is_alive():
+        for errand in self._errands:
+            errand.join(MEMBERSHIP_S)
+            if errand.is_alive():
                 self.failures.append("a change of members does not end")
 
     def _begin(self, name: str) -> Trouble:
@@ -146,11 +146,11 @@ class Nemesis:
 
     def members(self) -> Trouble:
         """A node is added and another one removed, by the administrator's command."""
-        if self._changes is not None or self._cluster.spent:
+        if self._changes_members or self._cluster.spent:
             return self.kill()
         victim = self._source.choice(sorted(self._cluster.members))
-        self._changes = threading.Thread(target=self._change, args=(victim,), daemon=True)
-        self._changes.start()
+        self._changes_members = True
+        self._begin_errand(lambda: self._change(victim))
         return Trouble("members", f"-{victim}", lambda: None)
 
     def drain(self) -> Trouble:
@@ -159,25 +159,29 @@ class Nemesis:
         One that is removed meanwhile is not found any more, which is as good.
         """
         victim, over = self._victim(), threading.Event()
-        thread = threading.Thread(target=self._drain, args=(victim, over), daemon=True)
-        thread.start()
-        self._drains.append(thread)
+        self._begin_errand(lambda: self._drain(victim, over))
         return Trouble("drain", str(victim), over.set)
 
     def _change(self, victim: int) -> None:
-        try:
-            self._cluster.add()
-            self._cluster.remove(victim)
-        except Exception as error:  # noqa: BLE001 - told where the run ends
-            self.failures.append(str(error))
+        self._cluster.add()
+        self._cluster.remove(victim)
 
     def _drain(self, victim: int, over: threading.Event) -> None:
-        try:
-            self._cluster.administer("drain", str(victim))
-            over.wait()
-            self._cluster.administer("drain", "--undo", str(victim))
-        except Exception as error:  # noqa: BLE001 - told where the run ends
-            self.failures.append(str(error))
+        self._cluster.administer("drain", str(victim))
+        over.wait()
+        self._cluster.administer("drain", "--undo", str(victim))
+
+    def _begin_errand(self, work: Callable[[], None]) -> None:
+        """Has an administrator's work done meanwhile; how it fails is told where the run ends."""
+
+        def run() -> None:
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001 - told where the run ends
+                self.failures.append(str(error))
+
+        self._errands.append(threading.Thread(target=run, daemon=True))
+        self._errands[-1].start()
 
 
 TROUBLES: dict[str, Callable[[Nemesis], Trouble]] = {
